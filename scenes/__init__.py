@@ -1,0 +1,18 @@
+"""What may be in a picture, and what is in it: assets, worlds, scenes, files. Knows no renderer."""
+
+from scenes.asset import Asset, Symmetry
+from scenes.scene import Camera, Light, Scene, stack
+from scenes.world import CameraPrior, Interval, LightPrior, World
+
+__all__ = [
+    "Asset",
+    "Camera",
+    "CameraPrior",
+    "Interval",
+    "Light",
+    "LightPrior",
+    "Scene",
+    "Symmetry",
+    "World",
+    "stack",
+]
