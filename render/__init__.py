@@ -1,0 +1,5 @@
+"""From scenes to pictures, and the ways to differentiate through them."""
+
+from render.engine import Engine, EngineError, Frame, open_engine
+
+__all__ = ["Engine", "EngineError", "Frame", "open_engine"]

@@ -1,0 +1,115 @@
+"""Engine: a black box that turns scenes into pictures, and `open_engine`, which finds one by name."""
+
+import difflib
+import warnings
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from scenes.scene import Scene
+from scenes.world import World
+
+ENGINES = ("opengl", "software")
+
+
+class EngineError(RuntimeError):
+    """An engine cannot be had or was misused; the message says what is wrong and what to install or do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What an engine returns for a batch of B scenes; row 0 is on top.
+
+    Attributes:
+        rgb: sRGB-encoded colours in [0, 1], not rounded to 8 bits, float32 [B, H, W, 3].
+        instance_id: What the pixel's centre sees: -1 nothing, 0..S-1 the scene's slot, S + i the
+            world's scenery i. int32 [B, H, W], or None where the engine has none.
+        depth: Distance along the camera's viewing axis [m] at the pixel's centre, inf where nothing is.
+            float32 [B, H, W], or None where the engine has none.
+    """
+
+    rgb: Float[Tensor, "batch row column 3"]
+    instance_id: Int[Tensor, "batch row column"] | None = None
+    depth: Float[Tensor, "batch row column"] | None = None
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A renderer that gives pictures and no gradients. Also a context manager that closes itself.
+
+    Attributes:
+        name: The name it is opened by.
+        world: Whose assets the scenes index.
+        size: (H, W) of its pictures [px] unless a call says otherwise.
+    """
+
+    name: str
+    world: World
+    size: tuple[int, int]
+
+    def render(self, scene: Scene, *, size: tuple[int, int] | None = None) -> Frame:
+        """Pictures of a batch of scenes.
+
+        Args:
+            scene: Any number of scenes; no gradient flows.
+            size: (H, W) [px] for this call only; the camera's intrinsics are scaled to it.
+
+        Raises:
+            ValueError: If the scene is not drawable (not finite, an asset out of range, a size below 1).
+            EngineError: If the engine is closed or used where it must not be.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the engine holds; a second call does nothing."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_engine(name: str, world: World, *, size: tuple[int, int] = (128, 128), **options: Any) -> Engine:
+    """The engine called `name`, ready to draw scenes of `world`.
+
+    Args:
+        name: "opengl", "software", or "auto": OpenGL where it can be opened, else software with a warning.
+        world: Whose assets the scenes index.
+        size: (H, W) of the pictures [px].
+        options: Passed to the engine, for example `samples=2` (supersampling per axis).
+
+    Raises:
+        ValueError: If there is no such engine; the message suggests the nearest name.
+        EngineError: If the engine cannot run here; the message says what to install.
+    """
+    if name == "auto":
+        try:
+            return _open_opengl(world, size, options)
+        except EngineError as error:
+            warnings.warn(f"no OpenGL, drawing with the software engine: {error}", stacklevel=2)
+            return _open_software(world, size, options)
+    if name == "opengl":
+        return _open_opengl(world, size, options)
+    if name == "software":
+        return _open_software(world, size, options)
+    choices = (*ENGINES, "auto")
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"there is no engine {name!r}, only {', '.join(choices)}{hint}")
+
+
+def _open_opengl(world: World, size: tuple[int, int], options: dict[str, Any]) -> Engine:
+    from render.opengl import OpenGLEngine
+
+    return OpenGLEngine(world, size=size, **options)
+
+
+def _open_software(world: World, size: tuple[int, int], options: dict[str, Any]) -> Engine:
+    from render.software import SoftwareEngine
+
+    return SoftwareEngine(world, size=size, **options)
