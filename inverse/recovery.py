@@ -1,0 +1,108 @@
+"""Recovery: what was found in a picture, and how it was found."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from scenes.scene import Scene
+from scenes.world import World
+
+# explained: the engine's picture of it agrees with what is seen. doubtful: it agrees, but so does another
+# pose or asset, or too little of it is seen. unexplained: it does not agree.
+Verdict = Literal["explained", "doubtful", "unexplained"]
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """What is said of one object of a recovery, beside its numbers in the scene.
+
+    Attributes:
+        slot: The scene's slot that holds it.
+        asset: Name of the asset.
+        presence: How sure it is that the object is there, in [0, 1].
+        verdict: Whether the picture agrees with it.
+        reason: In words, why the verdict is not "explained"; else empty.
+        visible_fraction: Seen part of its silhouette, in [0, 1], or None where the engine cannot tell.
+        uncertainty: Named numbers, None where unknown, for example "position_m" or "rotation_degrees", or
+            lists of names ("alternatives"). Goes into recovery.json as it is.
+    """
+
+    slot: int
+    asset: str
+    presence: float = 1.0
+    verdict: Verdict = "explained"
+    reason: str = ""
+    visible_fraction: float | None = None
+    uncertainty: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Hypothesis:
+    """One scene (B = 1) that may be behind the picture, its loss, and a note on what sets it apart."""
+
+    scene: Scene
+    loss: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The state after one step of work: the stage's name, best loss, renders and time [s] since the start."""
+
+    stage: str
+    loss: float
+    renders: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Recovery:
+    """What `inverse.recover` found.
+
+    Attributes:
+        world: What was known before looking.
+        scene: The best scene, B = 1.
+        objects: One entry for each filled slot of `scene`.
+        picture: The picture that was explained, in the size it was compared in, sRGB in [0, 1], [H, W, 3].
+        image: The engine's own picture of `scene`, same size.
+        instance_id: Which slot a pixel shows (`render.Frame.instance_id`), int32 [H, W], or None.
+        loss: The engine's picture against `picture`, lower is better.
+        psnr: The same in decibels.
+        renders: Pictures drawn by the engine in all.
+        seconds: Time taken.
+        hypotheses: Scenes in the order of their loss, the first is `scene`.
+        ambiguous: True where several hypotheses give the same picture.
+        messages: Sentences for the user: what is ambiguous, what is not explained.
+        history: Steps in order.
+        frames: Pictures of the best scene so far, in order, [H, W, 3] each, for refinement.gif.
+        engine, strategy, operator, seed: How it was found.
+        source: The picture's file name, or empty.
+    """
+
+    world: World
+    scene: Scene
+    objects: tuple[FoundObject, ...]
+    picture: Float[Tensor, "row column 3"]
+    image: Float[Tensor, "row column 3"]
+    instance_id: Int[Tensor, "row column"] | None
+    loss: float
+    psnr: float
+    renders: int
+    seconds: float
+    hypotheses: tuple[Hypothesis, ...] = ()
+    ambiguous: bool = False
+    messages: tuple[str, ...] = ()
+    history: tuple[Step, ...] = ()
+    frames: tuple[Float[Tensor, "row column 3"], ...] = ()
+    engine: str = ""
+    strategy: str = "manual"
+    operator: str = "edge"
+    seed: int = 0
+    source: str = ""
+
+    @property
+    def recovered(self) -> bool:
+        """True where at least one object is there that the picture does not contradict."""
+        return any(o.verdict != "unexplained" for o in self.objects)
