@@ -3,6 +3,7 @@
 from scenes.asset import Asset, Symmetry
 from scenes.scene import Camera, Light, Scene, stack
 from scenes.world import CameraPrior, Interval, LightPrior, World
+from scenes.worldfile import WorldError, bundled_worlds
 
 __all__ = [
     "Asset",
@@ -14,5 +15,7 @@ __all__ = [
     "Scene",
     "Symmetry",
     "World",
+    "WorldError",
+    "bundled_worlds",
     "stack",
 ]
