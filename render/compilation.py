@@ -1,0 +1,56 @@
+"""Compiling Warp kernels at first use: said aloud, and a failure explained."""
+
+import functools
+import sys
+from pathlib import Path
+from typing import Any
+
+import warp as wp
+
+
+class KernelError(RuntimeError):
+    """The kernels cannot be compiled or loaded here; the message says why and what to do."""
+
+
+@functools.cache
+def load(module: str, device: str) -> None:
+    """Compile the kernels of a Python module for a device, or load them from Warp's cache.
+
+    Say so on stderr before it takes seconds. Launches after it do not compile, also from several host threads.
+
+    Args:
+        module: The module's name, as in `__name__`; its kernels must not be `module="unique"`.
+        device: "cpu" or "cuda:0" and so on.
+
+    Raises:
+        KernelError: If that fails, as where the cache folder cannot be written.
+    """
+    try:
+        kernels = wp.get_module(module)
+        if not _cached(kernels, device):
+            subject = module.removesuffix(".kernels")
+            print(f"unrender: compiling {subject} for {device}, once; this takes seconds", file=sys.stderr)
+        loaded = kernels.load(wp.get_device(device), block_dim=_block(device))
+    except Exception as e:  # Warp raises OSError, RuntimeError and bare Exception
+        raise KernelError(_sentence(e)) from e
+    if loaded is None:
+        raise KernelError(_sentence("its compiler gave no result"))
+
+
+def _cached(kernels: Any, device: str) -> bool:
+    """True where Warp's cache holds this module for the device; Warp keeps one folder per version of the source."""
+    folder = Path(wp.config.kernel_cache_dir, kernels.get_module_identifier(_block(device)))
+    suffix = ".o" if device == "cpu" else (".ptx", ".cubin")
+    return folder.is_dir() and any(f.name.endswith(suffix) for f in folder.iterdir())
+
+
+def _block(device: str) -> int | None:
+    """Threads per block the kernels are compiled for: Warp launches one on the CPU, and its default on a GPU."""
+    return 1 if device == "cpu" else None
+
+
+def _sentence(reason: object) -> str:
+    return (
+        f"Warp cannot compile or load its kernels: {reason}. Its cache folder must be writable: "
+        "set WARP_CACHE_PATH to a folder that is"
+    )

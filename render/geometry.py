@@ -1,0 +1,336 @@
+"""Geometry: the triangles of a batch of scenes on the screen, differentiably."""
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from scenes import Asset, Scene, World
+from scenes.scene import matrix
+
+NEAR = 0.01  # [m] distance of the near plane, along the camera's -z; what is nearer is cut away
+
+_LAYOUTS_KEPT = 16  # a layout of 16 tabletop scenes takes a few MB
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """All triangles of a batch of scenes, packed one scene after another.
+
+    Scenes may hold different assets, so that there is no [B, V] axis: `image` and `instance` say whose a face is.
+    Faces of one image are contiguous. Vertices made by the near plane come after all others.
+
+    `positions`, `normals`, `colours` and `uv` are computed at their first use: gradients of silhouettes alone do
+    without them.
+
+    Attributes:
+        vertices: (x px, y px, 1/depth 1/m), depth measured along the camera's -z, [V, 3]. Differentiable in the
+            scene's rotation, translation, scale and camera. Vertices behind the near plane hold finite numbers
+            without meaning; no face uses them.
+        faces: Vertex indices, int32 [F, 3]. Wind as the asset's do: clockwise on the screen (y down) is the back.
+        weld: Index that all copies of one position share, int32 [V]; the mesh's topology is made of it.
+        image: Which scene a face belongs to, ascending, int32 [F].
+        instance: The scene's slot, or S + i for world.scenery[i], int32 [F].
+        texture: Index into `assets(world)` of the face's texture, -1 where it has none, int32 [F].
+        closed: True for faces of watertight meshes, bool [F].
+        specular: Strength of the highlight, [F].
+        shininess: Its exponent, [F].
+        image_count: Number of scenes B.
+        size: (height, width) [px] of the picture the vertices are meant for.
+    """
+
+    vertices: Float[Tensor, "vertex 3"]
+    faces: Int[Tensor, "face 3"]
+    weld: Int[Tensor, "vertex"]
+    image: Int[Tensor, "face"]
+    instance: Int[Tensor, "face"]
+    texture: Int[Tensor, "face"]
+    closed: Bool[Tensor, "face"]
+    specular: Float[Tensor, "face"]
+    shininess: Float[Tensor, "face"]
+    image_count: int
+    size: tuple[int, int]
+    _layout: "_Layout"
+    _placement: "_Placement"
+    _cut: "_Cut | None"
+
+    @cached_property
+    def positions(self) -> Float[Tensor, "vertex 3"]:
+        """Vertices in the world [m], differentiable, [V, 3]."""
+        place = self._placement
+        return self._extend(self._layout.transform(self._layout.positions, place.linear, place.offset))
+
+    @cached_property
+    def normals(self) -> Float[Tensor, "vertex 3"]:
+        """Unit normals in the world, differentiable, [V, 3]."""
+        return self._extend(self._layout.transform(self._layout.normals, self._placement.rotation, None))
+
+    @cached_property
+    def colours(self) -> Float[Tensor, "vertex 3"]:
+        """Linear albedo without texture, times the slot's tint, differentiable in the tint, [V, 3]."""
+        layout = self._layout
+        return self._extend(layout.colours.to(self.vertices.dtype) * self._placement.tint[layout.owner])
+
+    @cached_property
+    def uv(self) -> Float[Tensor, "vertex 2"]:
+        """Texture coordinates, 0 where a mesh has none, [V, 2]."""
+        return self._extend(self._layout.uv.to(self.vertices.dtype))
+
+    def _extend(self, attribute: Tensor) -> Tensor:
+        return attribute if self._cut is None else self._cut.extend(attribute)
+
+
+@dataclass(frozen=True, eq=False)
+class _Placement:
+    """Where each instance stands: rotation and linear (rotation times scale) [I, 3, 3], offset and tint [I, 3]."""
+
+    rotation: Tensor
+    linear: Tensor
+    offset: Tensor
+    tint: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """New vertices on the near plane: between `inside` and `outside` [N], at parameter `t` [N] from the former."""
+
+    inside: Tensor
+    outside: Tensor
+    t: Tensor
+
+    def extend(self, attribute: Tensor) -> Tensor:
+        inside, outside = attribute[self.inside], attribute[self.outside]
+        return torch.cat([attribute, inside + self.t[:, None] * (outside - inside)])
+
+
+def assets(world: World) -> tuple[Asset, ...]:
+    """The world's assets, then its scenery: what `Geometry.texture` counts through."""
+    return (*world.assets, *world.scenery)
+
+
+def assemble(world: World, scene: Scene, size: tuple[int, int]) -> Geometry:
+    """Project all triangles of a batch of scenes to the screen, cutting off what is before the near plane.
+
+    Args:
+        world: Whose assets and scenery are meant.
+        scene: B scenes, on the CPU or a GPU, float32 or float64. Gradients flow to rotation, translation, scale,
+            camera and, by `Geometry.colours`, to colour.
+        size: (height, width) [px] to draw; focal length and principal point are scaled to it.
+
+    Raises:
+        ValueError: If an asset's index is not one of the world's, or the size is not positive.
+    """
+    height, width = size
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be (height, width) of at least 1 px, got {size}")
+    layout = _layout(world, scene.asset)
+    place = _placement(layout, scene)
+    camera = scene.camera
+    camera_from_world = matrix(camera.rotation).transpose(-1, -2)[layout.image_of_instance]
+    eye = camera.translation[layout.image_of_instance]
+    linear = camera_from_world @ place.linear
+    offset = (camera_from_world @ (place.offset - eye)[..., None])[..., 0]
+    zoom = camera.focal.new_tensor([width / camera.width, height / camera.height])
+    focal, centre = camera.focal * zoom, camera.centre * zoom
+    seen = layout.transform(layout.positions, linear, offset)  # camera coordinates
+    cut, faces_of = _cut_near(layout, seen)
+    if cut is not None:
+        seen = cut.extend(seen)
+    inverse_depth = 1.0 / (-seen[:, 2]).clamp_min(NEAR)
+    image_of_vertex = layout.image_of_vertex
+    if cut is not None:
+        image_of_vertex = torch.cat([image_of_vertex, image_of_vertex[cut.inside]])
+    lens = torch.cat([focal * focal.new_tensor([1.0, -1.0]), centre], -1)  # image rows run downwards
+    lens = lens.index_select(0, image_of_vertex)
+    x = seen[:, 0] * inverse_depth * lens[:, 0] + lens[:, 2]
+    y = seen[:, 1] * inverse_depth * lens[:, 1] + lens[:, 3]
+    vertices = torch.stack([x, y, inverse_depth], -1)
+    return Geometry(
+        vertices=vertices, **faces_of, image_count=len(scene), size=size, _layout=layout, _placement=place, _cut=cut
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """What depends only on which assets are where, for one batch: indices and constants."""
+
+    positions: Tensor  # [V, 3] of the assets
+    normals: Tensor
+    colours: Tensor
+    uv: Tensor
+    weld: Tensor  # int32 [V]
+    owner: Tensor  # instance of each vertex, int64 [V]
+    lengths: Tensor  # vertices of each instance, int64 [I]
+    image_of_vertex: Tensor  # int64 [V]
+    image_of_instance: Tensor  # int64 [I]
+    slot_of_instance: Tensor  # S + i for scenery, int64 [I]
+    faces: dict[str, Tensor]  # what Geometry has per face, and the weld
+
+    def transform(self, points: Tensor, linear: Tensor, offset: Tensor | None) -> Tensor:
+        """linear @ point + offset of each vertex's instance, [V, 3]."""
+        m = linear.index_select(0, self.owner)
+        out = (m * points.to(m.dtype)[:, None, :]).sum(-1)
+        return out if offset is None else out + offset.index_select(0, self.owner)
+
+
+class _Static:
+    """The arrays of all assets of a world, one after another, and the layouts asked for last."""
+
+    def __init__(self, world: World) -> None:
+        parts = assets(world)
+
+        def join(arrays: Sequence[np.ndarray], dtype: torch.dtype) -> Tensor:
+            return torch.cat([torch.as_tensor(np.ascontiguousarray(a)).to(dtype) for a in arrays])
+
+        self.slots_end = len(world.assets)
+        self.scenery = len(world.scenery)
+        self.positions = join([a.vertices for a in parts], torch.float32)
+        self.normals = join([a.normals for a in parts], torch.float32)
+        self.colours = join([a.colours for a in parts], torch.float32)
+        blank = [np.zeros((len(a.vertices), 2), np.float32) for a in parts]
+        self.uv = join([b if a.uv is None else a.uv for a, b in zip(parts, blank, strict=True)], torch.float32)
+        self.weld = join([a.weld for a in parts], torch.int64)
+        self.faces = join([a.faces for a in parts], torch.int64)
+        self.vertex_count = torch.tensor([len(a.vertices) for a in parts])
+        self.face_count = torch.tensor([len(a.faces) for a in parts])
+        self.texture = torch.tensor(
+            [i if a.texture is not None and a.uv is not None else -1 for i, a in enumerate(parts)]
+        )
+        self.closed = torch.tensor([a.closed for a in parts])
+        self.specular = torch.tensor([float(a.specular) for a in parts])
+        self.shininess = torch.tensor([float(a.shininess) for a in parts])
+        self.layouts: OrderedDict[tuple[object, ...], _Layout] = OrderedDict()
+
+    def layout(self, asset: Tensor) -> _Layout:
+        """The layout of a batch whose slots hold `asset` [B, S]."""
+        rows = asset.detach().cpu().numpy()
+        key = (rows.shape, rows.tobytes(), str(asset.device))
+        if key in self.layouts:
+            self.layouts.move_to_end(key)
+            return self.layouts[key]
+        found = self._build(torch.from_numpy(rows).long(), asset.device)
+        self.layouts[key] = found
+        while len(self.layouts) > _LAYOUTS_KEPT:
+            self.layouts.popitem(last=False)
+        return found
+
+    def _build(self, asset: Tensor, device: torch.device) -> _Layout:
+        batch, slots = asset.shape
+        if asset.numel() and (asset.min() < -1 or asset.max() >= self.slots_end):
+            raise ValueError(
+                f"scene.asset must lie in -1 .. {self.slots_end - 1} (the world's assets), "
+                f"got {int(asset.min())} .. {int(asset.max())}"
+            )
+        fixed = torch.arange(self.slots_end, self.slots_end + self.scenery).expand(batch, -1)
+        filled = torch.cat([asset, fixed], 1)
+        image, slot = (filled >= 0).nonzero(as_tuple=True)
+        which = filled[image, slot]
+        vertex, owner, first_vertex = _spread(self.vertex_count, which)
+        face, owner_of_face, _ = _spread(self.face_count, which)
+        shift = first_vertex[owner_of_face]
+        which_of_face = which[owner_of_face]
+        faces = {
+            "faces": (self.faces[face] + shift[:, None]).int(),
+            "weld": (self.weld[vertex] + first_vertex[owner]).int(),
+            "image": image[owner_of_face].int(),
+            "instance": slot[owner_of_face].int(),
+            "texture": self.texture[which_of_face].int(),
+            "closed": self.closed[which_of_face],
+            "specular": self.specular[which_of_face],
+            "shininess": self.shininess[which_of_face],
+        }
+        return _Layout(
+            positions=self.positions[vertex].to(device),
+            normals=self.normals[vertex].to(device),
+            colours=self.colours[vertex].to(device),
+            uv=self.uv[vertex].to(device),
+            weld=faces["weld"].to(device),
+            owner=owner.to(device),
+            lengths=self.vertex_count[which].to(device),
+            image_of_vertex=image[owner].to(device),
+            image_of_instance=image.to(device),
+            slot_of_instance=slot.to(device),
+            faces={k: v.to(device) for k, v in faces.items()},
+        )
+
+
+_static: "weakref.WeakKeyDictionary[World, _Static]" = weakref.WeakKeyDictionary()
+
+
+def _layout(world: World, asset: Tensor) -> _Layout:
+    if world not in _static:
+        _static[world] = _Static(world)
+    return _static[world].layout(asset)
+
+
+def _spread(count: Tensor, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of the joined array for the parts `which`, the part each row came for, and each part's first new row."""
+    start = count.cumsum(0) - count
+    length = count[which]
+    first = length.cumsum(0) - length
+    owner = torch.repeat_interleave(torch.arange(len(which)), length)
+    row = torch.arange(len(owner)) - first[owner] + start[which][owner]
+    return row, owner, first
+
+
+def _placement(layout: _Layout, scene: Scene) -> _Placement:
+    """Poses and tints of all instances; scenery stands at the origin, white."""
+    image, slot = layout.image_of_instance, layout.slot_of_instance
+    movable = slot < scene.slots
+    at = image[movable], slot[movable]
+    rotation = torch.eye(3, dtype=scene.rotation.dtype, device=slot.device).repeat(len(slot), 1, 1)
+    linear, offset = rotation, scene.translation.new_zeros(len(slot), 3)
+    tint = scene.colour.new_ones(len(slot), 3)
+    turn = matrix(scene.rotation[at])
+    return _Placement(
+        rotation=rotation.index_put((movable,), turn),
+        linear=linear.index_put((movable,), scene.scale[at][:, None, None] * turn),
+        offset=offset.index_put((movable,), scene.translation[at]),
+        tint=tint.index_put((movable,), scene.colour[at]),
+    )
+
+
+def _cut_near(layout: _Layout, seen: Tensor) -> tuple[_Cut | None, dict[str, Tensor]]:
+    """Cut the triangles that cross the near plane; return the new vertices and all that is per face.
+
+    A face with one vertex behind becomes two, with two behind one, with three behind none.
+    """
+    old = layout.faces
+    depth = -seen[:, 2]
+    behind = depth.detach() < NEAR
+    if not bool(behind.any()):
+        return None, old
+    faces = old["faces"].long()
+    out = behind[faces]
+    count = out.sum(1)
+    crossing = ((count == 1) | (count == 2)).nonzero()[:, 0]
+    # Turn each crossing face so that its odd vertex (alone on its side) comes first; the winding stays.
+    alone = torch.where(count[crossing] == 1, 1, 0)[:, None] == out[crossing].long()
+    turn = (alone.int().argmax(1)[:, None] + torch.arange(3, device=faces.device)) % 3
+    odd, second, third = faces[crossing].gather(1, turn).unbind(1)
+    odd_behind = count[crossing] == 1
+    inside = torch.cat([torch.where(odd_behind, second, odd), torch.where(odd_behind, third, odd)])
+    outside = torch.cat([torch.where(odd_behind, odd, second), torch.where(odd_behind, odd, third)])
+    t = (depth[inside] - NEAR) / (depth[inside] - depth[outside])
+    n, total = len(crossing), len(seen)
+    on_second, on_third = total + torch.arange(2 * n, device=faces.device).view(2, n)
+    tip = torch.stack([odd, on_second, on_third], 1)[~odd_behind]
+    left = torch.stack([on_second, second, third], 1)[odd_behind]
+    right = torch.stack([on_second, third, on_third], 1)[odd_behind]
+    keep = (count == 0).nonzero()[:, 0]
+    origin = torch.cat([keep, crossing[~odd_behind], crossing[odd_behind], crossing[odd_behind]])
+    order = torch.argsort(origin, stable=True)  # faces of one image must stay together
+    origin = origin[order]
+    result = {k: v[origin] for k, v in old.items() if k not in ("faces", "weld")}
+    result["faces"] = torch.cat([faces[keep], tip, left, right])[order].int()
+    # Both faces of a cut edge meet in the same new position: number it by the edge's two welded ends.
+    ends = torch.stack([old["weld"].long()[inside], old["weld"].long()[outside]], 1)
+    _, number = torch.unique(ends, dim=0, return_inverse=True)
+    result["weld"] = torch.cat([old["weld"], (total + number).int()])
+    return _Cut(inside, outside, t), result

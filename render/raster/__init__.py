@@ -1,0 +1,6 @@
+"""Our own hard rasterizer: which triangle each pixel sees, how far, and where on it."""
+
+from render.raster.operator import Raster, rasterize
+from render.raster.reference import rasterize_reference
+
+__all__ = ["Raster", "rasterize", "rasterize_reference"]

@@ -1,0 +1,229 @@
+"""Warp kernels of the hard rasterizer. One source, compiled for CPU and for CUDA.
+
+Screen vertices are (x px, y px, 1/depth), origin at the top-left corner of the image, x right, y down; the centre of
+pixel (row i, column j) is (j + 0.5, i + 0.5). Inverse depth is affine in x and y over a triangle.
+
+A pixel's key is bits(inverse depth) << 32 | (2^31 - 1 - face): positive floats sort as integers do, so that the
+largest key is the nearest surface and, at equal depth, the lower face. An atomic maximum then needs no order.
+
+A triangle's edge is evaluated from its end of lower weld index in both triangles that share it. Both then round
+alike, one gets e and the other -e, and no pixel between them is lost.
+"""
+
+import warp as wp
+
+wp.set_module_options({"enable_backward": False})
+
+HUGE = wp.constant(1.0e30)
+LAST = wp.constant(0x7FFFFFFF)
+LOW_HALF = wp.constant(wp.int64(0x7FFFFFFF))
+
+
+@wp.struct
+class Edge:
+    """Line from an edge's end of lower weld index along the edge; sign turns its value to be positive inside."""
+
+    x: float
+    y: float
+    dx: float
+    dy: float
+    sign: float
+
+
+@wp.func
+def edge(a: wp.vec3, b: wp.vec3, weld_a: int, weld_b: int, sign: float):
+    e = Edge()
+    if weld_a <= weld_b:
+        e.x = a[0]
+        e.y = a[1]
+        e.dx = b[0] - a[0]
+        e.dy = b[1] - a[1]
+        e.sign = sign
+    else:
+        e.x = b[0]
+        e.y = b[1]
+        e.dx = a[0] - b[0]
+        e.dy = a[1] - b[1]
+        e.sign = -sign
+    return e
+
+
+@wp.func
+def inside(e: Edge, px: float, py: float):
+    """Twice the area of the edge and the point: positive inside, 0 on the edge."""
+    return e.sign * (e.dx * (py - e.y) - e.dy * (px - e.x))
+
+
+@wp.func
+def twice_area(a: wp.vec3, b: wp.vec3, c: wp.vec3):
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+
+
+@wp.func
+def first_pixel(low: float):
+    """First pixel whose centre is not before `low`, which is at least 0."""
+    return int(wp.ceil(low - 0.5))
+
+
+@wp.func
+def last_pixel(high: float):
+    """Last pixel whose centre is not after `high`, which is at least 0 (so the result is at least -1)."""
+    return int(wp.floor(high - 0.5))
+
+
+@wp.func
+def crossing(a: wp.vec3, b: wp.vec3, py: float):
+    """x where the line ab crosses the height py; only for edges that are not level."""
+    return a[0] + (py - a[1]) * (b[0] - a[0]) / (b[1] - a[1])
+
+
+@wp.kernel
+def cover(
+    # in
+    vertices: wp.array(dtype=wp.vec3),
+    faces: wp.array(dtype=wp.vec3i),
+    weld: wp.array(dtype=int),
+    image: wp.array(dtype=int),
+    culled: wp.array(dtype=wp.bool),
+    first_face: int,
+    row_begin: int,
+    row_end: int,
+    rows_per_item: int,
+    # out
+    key: wp.array3d(dtype=wp.int64),
+):
+    """Write one face's keys. One work item draws `rows_per_item` rows of a face: all on the CPU, few on a GPU."""
+    item, chunk = wp.tid()
+    f = first_face + item
+    height = key.shape[1]
+    width = key.shape[2]
+    n = image[f]
+    i = faces[f]
+    a = vertices[i[0]]
+    b = vertices[i[1]]
+    c = vertices[i[2]]
+    # Comparisons are written so that NaN fails them. The area is NaN or infinite if any coordinate is.
+    if not (a[2] > 0.0 and b[2] > 0.0 and c[2] > 0.0 and a[2] < HUGE and b[2] < HUGE and c[2] < HUGE):
+        return
+    area = twice_area(a, b, c)
+    if not (wp.abs(area) > 0.0 and wp.abs(area) < HUGE):
+        return
+    if culled[f] and area > 0.0:  # y runs down: counter-clockwise as seen has negative area
+        return
+    row0 = row_begin + chunk * rows_per_item
+    row1 = wp.min(row_end, row0 + rows_per_item)
+    y_low = wp.min(a[1], wp.min(b[1], c[1]))
+    y_high = wp.max(a[1], wp.max(b[1], c[1]))
+    x_low = wp.min(a[0], wp.min(b[0], c[0]))
+    x_high = wp.max(a[0], wp.max(b[0], c[0]))
+    if y_high < float(row0) or y_low > float(row1) or x_high < 0.0 or x_low > float(width):
+        return
+    # Only floats clamped to the image become integers: int() of a huge float is garbage.
+    y0 = wp.max(row0, first_pixel(wp.max(y_low, 0.0)))
+    y1 = wp.min(row1 - 1, last_pixel(wp.min(y_high, float(height))))
+    x0 = first_pixel(wp.max(x_low, 0.0))
+    x1 = wp.min(width - 1, last_pixel(wp.min(x_high, float(width))))
+    sign = wp.sign(area)
+    ea = edge(b, c, weld[i[1]], weld[i[2]], sign)
+    eb = edge(c, a, weld[i[2]], weld[i[0]], sign)
+    ec = edge(a, b, weld[i[0]], weld[i[1]], sign)
+    # inverse depth = a.z + slope . (p - a), kept within the corners' range where the triangle is a sliver
+    slope_x = (a[2] * (b[1] - c[1]) + b[2] * (c[1] - a[1]) + c[2] * (a[1] - b[1])) / area
+    slope_y = (a[2] * (c[0] - b[0]) + b[2] * (a[0] - c[0]) + c[2] * (b[0] - a[0])) / area
+    z_low = wp.min(a[2], wp.min(b[2], c[2]))
+    z_high = wp.max(a[2], wp.max(b[2], c[2]))
+    low_bits = wp.int64(LAST - f)
+    for y in range(y0, y1 + 1):
+        py = float(y) + 0.5
+        left = int(x0)
+        right = int(x1)
+        if x1 - x0 > 6:  # narrow the row to what may be inside, one pixel generous
+            low = float(x0)
+            high = float(x1)
+            for k in range(3):
+                u = a
+                v = b
+                if k == 1:
+                    u = b
+                    v = c
+                if k == 2:
+                    u = c
+                    v = a
+                rise = (v[1] - u[1]) * sign
+                if wp.abs(rise) > 1.0e-3:
+                    at = crossing(u, v, py) - 0.5
+                    slack = 1.0 + 1.0e-6 * wp.abs(v[0] - u[0])
+                    if rise < 0.0:
+                        low = wp.max(low, at - slack)
+                    else:
+                        high = wp.min(high, at + slack)
+            left = int(wp.floor(wp.min(low, float(width))))
+            right = wp.min(x1, int(wp.ceil(wp.max(high, -1.0))))
+        for x in range(left, right + 1):
+            px = float(x) + 0.5
+            if inside(ea, px, py) >= 0.0 and inside(eb, px, py) >= 0.0 and inside(ec, px, py) >= 0.0:
+                z = wp.clamp(a[2] + slope_x * (px - a[0]) + slope_y * (py - a[1]), z_low, z_high)
+                wp.atomic_max(key, n, y, x, (wp.int64(wp.cast(z, wp.int32)) << wp.int64(32)) | low_bits)
+
+
+@wp.kernel
+def resolve(
+    # in
+    vertices: wp.array(dtype=wp.vec3),
+    faces: wp.array(dtype=wp.vec3i),
+    weld: wp.array(dtype=int),
+    key: wp.array3d(dtype=wp.int64),
+    first_image: int,
+    first_row: int,
+    span: int,
+    # out
+    face: wp.array3d(dtype=int),
+    inverse_depth: wp.array3d(dtype=float),
+    barycentric: wp.array3d(dtype=wp.vec3),
+):
+    """Read the keys out. One work item reads `span` pixels of a row: the whole row on the CPU, one on a GPU.
+
+    Perspective-correct barycentrics are edge values times inverse depth, normalised: e_k z_k / sum.
+    """
+    item, line, chunk = wp.tid()
+    n = first_image + item
+    y = first_row + line
+    py = float(y) + 0.5
+    last = int(-1)
+    ea = Edge()
+    eb = Edge()
+    ec = Edge()
+    z = wp.vec3()
+    for x in range(chunk * span, wp.min((chunk + 1) * span, key.shape[2])):
+        k = key[n, y, x]
+        f = int(-1)
+        depth = float(0.0)
+        weights = wp.vec3()
+        if k > wp.int64(0):
+            f = LAST - int(k & LOW_HALF)
+            depth = wp.cast(wp.int32(k >> wp.int64(32)), wp.float32)
+            if f != last:  # a face's constants serve all pixels of its run
+                last = f
+                i = faces[f]
+                a = vertices[i[0]]
+                b = vertices[i[1]]
+                c = vertices[i[2]]
+                z = wp.vec3(a[2], b[2], c[2])
+                sign = wp.sign(twice_area(a, b, c))
+                ea = edge(b, c, weld[i[1]], weld[i[2]], sign)
+                eb = edge(c, a, weld[i[2]], weld[i[0]], sign)
+                ec = edge(a, b, weld[i[0]], weld[i[1]], sign)
+            px = float(x) + 0.5
+            weights = wp.vec3(
+                wp.max(inside(ea, px, py), 0.0) * z[0],
+                wp.max(inside(eb, px, py), 0.0) * z[1],
+                wp.max(inside(ec, px, py), 0.0) * z[2],
+            )
+            total = weights[0] + weights[1] + weights[2]
+            if total > 0.0 and total < HUGE:
+                weights = weights / total
+            else:  # a sliver seen at its corner, or edge values beyond float32
+                weights = wp.vec3(1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0)
+        face[n, y, x] = f
+        inverse_depth[n, y, x] = depth
+        barycentric[n, y, x] = weights
