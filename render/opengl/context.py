@@ -1,0 +1,126 @@
+"""A headless OpenGL context, and the shader programs read from the .glsl files beside this one."""
+
+import ctypes
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from render.engine import EngineError
+
+if TYPE_CHECKING:
+    import moderngl
+
+_INSTALL = (
+    "on Debian and Ubuntu: apt install libegl1 libgl1-mesa-dri; elsewhere: a graphics driver with OpenGL 3.3"
+)
+
+# Shaders choose their layer from the vertex stage where the driver lets them, from a geometry stage elsewhere.
+_VERTEX_LAYER = ("GL_ARB_shader_viewport_layer_array", "GL_AMD_vertex_shader_layer")
+
+
+def open_context() -> "moderngl.Context":
+    """A standalone OpenGL 3.3 context, made current; without a display on Linux (EGL).
+
+    Raises:
+        EngineError: If there is no OpenGL; the message says what to install.
+    """
+    try:
+        import moderngl
+    except ImportError as error:
+        raise EngineError(
+            f"the opengl engine needs the package moderngl: pip install moderngl ({error})"
+        ) from None
+    # glcontext looks for libGL too, which only programs with a display need; EGL hands out the same functions.
+    attempts: list[dict[str, Any]] = [{}]
+    if sys.platform.startswith("linux"):
+        egl = "libEGL.so.1"
+        attempts = [{"backend": "egl", "libgl": egl, "libegl": egl}, {"backend": "egl"}, {}]
+    problems = []
+    for settings in attempts:
+        try:
+            context = moderngl.create_context(standalone=True, require=330, **settings)
+        except (
+            Exception
+        ) as error:  # moderngl and glcontext raise bare Exception, ValueError, ImportError, OSError
+            problems.append(str(error).strip().replace("\n", " "))
+            continue
+        context.gc_mode = "auto"
+        return context
+    raise EngineError(f"no OpenGL 3.3 context could be made ({problems[0]}); {_INSTALL}")
+
+
+def program(context: "moderngl.Context", name: str, *shared: str, **defines: Any) -> "moderngl.Program":
+    """The program of `name`_vertex.glsl and `name`_fragment.glsl.
+
+    Args:
+        context: Where it is made.
+        name: Stem of the two files.
+        shared: Stems of files put before the vertex shader; the first of them before both.
+        defines: Macros; True defines an empty one, False none.
+    """
+    lines = [f"#define {k} {'' if v is True else v}" for k, v in defines.items() if v is not False]
+    enable = [f"#extension {e} : enable" for e in _VERTEX_LAYER if e in context.extensions]
+    head = "\n".join(["#version 330", *enable, *lines, ""])
+    return context.program(
+        vertex_shader=head + "\n".join(_source(s) for s in (*shared, f"{name}_vertex")),
+        fragment_shader=head + "\n".join(_source(s) for s in (*shared[:1], f"{name}_fragment")),
+    )
+
+
+@cache
+def _source(stem: str) -> str:
+    return (Path(__file__).parent / f"{stem}.glsl").read_text(encoding="utf-8")
+
+
+class DepthArrays:
+    """Depth textures with layers, which moderngl cannot make: five calls straight to OpenGL.
+
+    moderngl creates and owns every object; this only changes what a texture array holds and where it is attached.
+    """
+
+    _ARRAY, _TEXTURE_2D_ARRAY, _DEPTH_COMPONENT, _DEPTH32F = 0x8C1A, 0x8C1A, 0x1902, 0x8CAC
+    _FLOAT, _FRAMEBUFFER, _DEPTH_ATTACHMENT, _COLOUR_0, _NONE = 0x1406, 0x8D40, 0x8D00, 0x8CE0, 0
+
+    def __init__(self, context: "moderngl.Context") -> None:
+        load = context.mglo._context.load
+        enum, size, pointer = ctypes.c_uint, ctypes.c_int, ctypes.c_void_p
+
+        def function(name: str, *arguments: Any) -> Callable[..., None]:
+            kind = ctypes.WINFUNCTYPE if sys.platform == "win32" else ctypes.CFUNCTYPE
+            return kind(None, *arguments)(load(name))  # type: ignore[no-any-return]
+
+        self._context = context
+        self._bind_texture = function("glBindTexture", enum, enum)
+        self._image = function("glTexImage3D", enum, *[size] * 6, enum, enum, pointer)
+        self._bind_framebuffer = function("glBindFramebuffer", enum, enum)
+        self._attach = function("glFramebufferTexture", enum, enum, enum, size)
+        self._draw_buffer = function("glDrawBuffer", enum)
+
+    def texture(self, size: tuple[int, int, int]) -> "moderngl.TextureArray":
+        """A 32-bit float depth texture of (width, height, layers)."""
+        array = self._context.texture_array((1, 1, size[2]), 1, dtype="f1")
+        self._bind_texture(self._TEXTURE_2D_ARRAY, array.glo)
+        self._image(
+            self._TEXTURE_2D_ARRAY, 0, self._DEPTH32F, *size, 0, self._DEPTH_COMPONENT, self._FLOAT, None
+        )
+        return array
+
+    def framebuffer(
+        self, colour: "moderngl.TextureArray", depth: "moderngl.TextureArray", *, only_depth: bool = False
+    ) -> "moderngl.Framebuffer":
+        """A framebuffer whose every layer draws to the same layer of `colour` and `depth`.
+
+        Args:
+            colour, depth: Of one size.
+            only_depth: True to leave `colour` out again (moderngl wants one, to make the framebuffer).
+        """
+        target = self._context.framebuffer(color_attachments=[colour])
+        self._bind_framebuffer(self._FRAMEBUFFER, target.glo)
+        self._attach(self._FRAMEBUFFER, self._DEPTH_ATTACHMENT, depth.glo, 0)
+        if only_depth:
+            self._attach(self._FRAMEBUFFER, self._COLOUR_0, 0, 0)
+            self._draw_buffer(self._NONE)
+        target.use()
+        return target

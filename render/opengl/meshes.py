@@ -1,0 +1,128 @@
+"""The meshes and textures of a world in the graphics card's memory, and the draws of many instances at once."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from render.opengl.context import program
+from render.opengl.layout import INSTANCE_FLOATS
+from scenes.asset import Asset
+
+if TYPE_CHECKING:
+    import moderngl
+
+_INSTANCE = (
+    "4f 4f 4f 4f 4f 4f 4f 3f 2f /i",
+    "clip_x",
+    "clip_y",
+    "clip_z",
+    "clip_w",
+    "world_x",
+    "world_y",
+    "world_z",
+)
+_SRGB8 = 0x8C41
+ALBEDO_UNIT, SHADOW_UNIT = 0, 1
+
+
+class Programs:
+    """The shader programs of one engine; those of shading by what an asset needs."""
+
+    def __init__(
+        self, context: "moderngl.Context", capacity: int, shadow_size: int, bias: tuple[float, float]
+    ) -> None:
+        self._context, self._capacity = context, capacity
+        self._shading: dict[tuple[bool, bool, bool], moderngl.Program] = {}
+        self._defines = {
+            "SCENES": capacity,
+            "SHADOW_TEXEL": f"float({1.0 / shadow_size!r})",
+            "NORMAL_BIAS": f"float({bias[0]!r})",
+            "LIGHT_BIAS": f"float({bias[1]!r})",
+        }
+        self.shadow = self._make("shadow")
+        self.identify = self._make("identify")
+
+    def shading(self, asset: Asset) -> "moderngl.Program":
+        """The program that shades `asset`."""
+        key = (textured(asset), not asset.closed, asset.specular > 0.0)
+        if key not in self._shading:
+            made = self._make("shade", TEXTURED=key[0], TWO_SIDED=key[1], GLOSSY=key[2])
+            made["shadow_map"] = SHADOW_UNIT
+            if key[0]:
+                made["albedo_map"] = ALBEDO_UNIT
+            self._shading[key] = made
+        return self._shading[key]
+
+    def _make(self, name: str, **defines: bool) -> "moderngl.Program":
+        made = program(self._context, name, "scenes", "object", **self._defines, **defines)
+        if "Scenes" in made:
+            made["Scenes"].binding = 0
+        return made
+
+
+def textured(asset: Asset) -> bool:
+    """True where the asset has a texture that can be looked up."""
+    return asset.texture is not None and asset.uv is not None
+
+
+class Mesh:
+    """One asset on the graphics card. Draws any number of its instances with one call."""
+
+    def __init__(
+        self, context: "moderngl.Context", programs: Programs, asset: Asset, anisotropy: float
+    ) -> None:
+        self.closed = asset.closed
+        self._highlight = (asset.specular, asset.shininess) if asset.specular > 0.0 else None
+        columns = [asset.vertices, asset.normals, asset.colours]
+        names, form = ["position", "normal", "colour"], "3f 3f 3f"
+        self._texture = None
+        if textured(asset):
+            columns.append(asset.uv)  # type: ignore[arg-type]
+            names, form = [*names, "uv"], form + " 2f"
+            self._texture = _upload(context, asset.texture, anisotropy)  # type: ignore[arg-type]
+        vertices = context.buffer(np.concatenate(columns, 1).astype(np.float32).tobytes())
+        faces = context.buffer(asset.faces.astype(np.int32).tobytes())
+        self._instances = context.buffer(reserve=4 * INSTANCE_FLOATS)
+        content = [(vertices, form, *names), (self._instances, *_INSTANCE, "tint", "tags")]
+        self._shading = programs.shading(asset)
+        self._shade, self._shadow, self._identify = (
+            context.vertex_array(p, content, faces, skip_errors=True)
+            for p in (self._shading, programs.shadow, programs.identify)
+        )
+        self.count = 0
+
+    def place(self, instances: Float[np.ndarray, "instance 33"]) -> None:
+        """Where the instances stand that the next draws show."""
+        self.count = len(instances)
+        if self.count:
+            self._instances.orphan(max(self._instances.size, instances.nbytes))
+            self._instances.write(np.ascontiguousarray(instances))
+
+    def shade(self) -> None:
+        """Draw them in colour."""
+        if self._texture is not None:
+            self._texture.use(ALBEDO_UNIT)
+        if self._highlight is not None:
+            self._shading["highlight"] = self._highlight
+        self._shade.render(instances=self.count)
+
+    def cast(self) -> None:
+        """Draw them into the shadow map."""
+        self._shadow.render(instances=self.count)
+
+    def identify(self) -> None:
+        """Draw their ids and depths."""
+        self._identify.render(instances=self.count)
+
+
+def _upload(context: "moderngl.Context", texels: np.ndarray, anisotropy: float) -> "moderngl.Texture":
+    # Texture row 0 is v = 0, as in glTF: uploaded as it is, OpenGL's first row is v = 0 too.
+    height, width = texels.shape[:2]
+    texture = context.texture(
+        (width, height), 3, np.ascontiguousarray(texels).tobytes(), internal_format=_SRGB8
+    )
+    texture.build_mipmaps()
+    texture.filter = (context.LINEAR_MIPMAP_LINEAR, context.LINEAR)
+    texture.anisotropy = min(anisotropy, context.max_anisotropy)
+    return texture

@@ -1,0 +1,45 @@
+in vec3 f_position;
+in vec3 f_normal;
+in vec3 f_albedo;
+in vec3 f_shadow;
+flat in int f_layer;
+#ifdef TEXTURED
+in vec2 f_uv;
+uniform sampler2D albedo_map;
+#endif
+uniform sampler2DArrayShadow shadow_map;
+#ifdef GLOSSY
+uniform vec2 highlight;  // strength, exponent
+#endif
+out vec4 linear_colour;
+
+// Share of the light that arrives: 3 x 3 texels under a tent, as four bilinear comparisons. Outside the map all does.
+float lit(vec3 at, int layer) {
+    float h = 0.5 * SHADOW_TEXEL;
+    float depth = min(at.z, 1.0);
+    return 0.25 * (texture(shadow_map, vec4(at.xy + vec2(-h, -h), layer, depth))
+                 + texture(shadow_map, vec4(at.xy + vec2( h, -h), layer, depth))
+                 + texture(shadow_map, vec4(at.xy + vec2(-h,  h), layer, depth))
+                 + texture(shadow_map, vec4(at.xy + vec2( h,  h), layer, depth)));
+}
+
+void main() {
+    SceneData s = scenes[f_layer];
+    vec3 n = normalize(f_normal);
+#ifdef TWO_SIDED
+    if (!gl_FrontFacing) n = -n;
+#endif
+    vec3 albedo = f_albedo;
+#ifdef TEXTURED
+    albedo *= texture(albedo_map, f_uv).rgb;
+#endif
+    float cosine = dot(n, s.light.xyz);
+    float arriving = s.light.w * lit(f_shadow, f_layer);
+    vec3 colour = albedo * (s.eye.w + arriving * max(0.0, cosine));
+#ifdef GLOSSY
+    vec3 h = normalize(s.light.xyz + normalize(s.eye.xyz - f_position));
+    // pow(0, x) is undefined in GLSL, hence the small floor.
+    if (cosine > 0.0) colour += highlight.x * arriving * pow(max(dot(n, h), 1e-6), highlight.y);
+#endif
+    linear_colour = vec4(clamp(colour, 0.0, 1.0), 1.0);
+}

@@ -1,0 +1,51 @@
+"""What is drawn into: layered targets, one layer per scene, and the pictures made of them."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from render.opengl.context import DepthArrays
+
+if TYPE_CHECKING:
+    import moderngl
+
+
+class ShadowTarget:
+    """Shadow maps of several scenes, one per layer."""
+
+    def __init__(self, context: "moderngl.Context", arrays: DepthArrays, size: int, layers: int) -> None:
+        self.depth = arrays.texture((size, size, layers))
+        placeholder = context.texture_array((size, size, layers), 1, dtype="f1")
+        self.framebuffer = arrays.framebuffer(placeholder, self.depth, only_depth=True)
+
+
+class PictureTarget:
+    """Supersampled colours, ids and depths of several scenes, and their pictures one under another."""
+
+    def __init__(
+        self,
+        context: "moderngl.Context",
+        arrays: DepthArrays,
+        size: tuple[int, int],
+        samples: int,
+        layers: int,
+    ) -> None:
+        height, width = size
+        fine = (width * samples, height * samples, layers)
+        self.colours = context.texture_array(fine, 4, dtype="f4")
+        self.shaded = arrays.framebuffer(self.colours, arrays.texture(fine))
+        self.seen = context.texture_array((width, height, layers), 2, dtype="f4")
+        self.identified = arrays.framebuffer(self.seen, arrays.texture((width, height, layers)))
+        self._picture = context.texture((width, height * layers), 4, dtype="f4")
+        self._instance = context.texture((width, height * layers), 1, dtype="i4")
+        self.pictures = context.framebuffer(color_attachments=[self._picture, self._instance])
+        self.size, self.layers = size, layers
+
+    def read(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Colours and depth, float32 [layers, H, W, 4], and ids, int32 [layers, H, W]."""
+        height, width = self.size
+        picture = torch.empty(self.layers, height, width, 4)
+        instance = torch.empty(self.layers, height, width, dtype=torch.int32)
+        self.pictures.read_into(picture.numpy().reshape(-1), components=4, dtype="f4")
+        self.pictures.read_into(instance.numpy().reshape(-1), components=1, attachment=1, dtype="i4")
+        return picture, instance
