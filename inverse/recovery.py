@@ -1,11 +1,13 @@
 """Recovery: what was found in a picture, and how it was found."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from inverse.files import output_folder
 from scenes.scene import Scene
 from scenes.world import World
 
@@ -106,3 +108,29 @@ class Recovery:
     def recovered(self) -> bool:
         """True where at least one object is there that the picture does not contradict."""
         return any(o.verdict != "unexplained" for o in self.objects)
+
+    def save(self, folder: Path | str) -> list[Path]:
+        """Write scene.glb, recovery.json, comparison.png, refinement.gif and loss.png into `folder`.
+
+        Every file is whole or absent: each is written under another name first.
+
+        Returns:
+            The files written.
+
+        Raises:
+            OutputError: If the folder or a file cannot be written.
+        """
+        from inverse.recoveryfile import write_recovery, write_scene
+        from inverse.report import write_comparison, write_loss, write_refinement
+
+        folder = output_folder(Path(folder))
+        writers = {
+            "scene.glb": write_scene,
+            "recovery.json": write_recovery,
+            "comparison.png": write_comparison,
+            "refinement.gif": write_refinement,
+            "loss.png": write_loss,
+        }
+        for name, write in writers.items():
+            write(self, folder / name)
+        return [folder / name for name in writers]
