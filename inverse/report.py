@@ -1,8 +1,8 @@
 """The pictures that a recovery is shown with: comparison.png, refinement.gif, loss.png."""
 
+import itertools
 import math
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from inverse.recovery import Recovery, Step
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-GIF_BYTES = 2_000_000  # a gif above this size is made again with half the frames
+GIF_BYTES = 2_000_000  # a gif above this size is made again with fewer frames
 GIF_FRAMES = 48
 _COLOURS = ("#ff7f0e", "#17becf", "#e377c2", "#bcbd22", "#2ca02c", "#9467bd", "#d62728", "#1f77b4")
 
@@ -47,7 +47,9 @@ def write_comparison(recovery: Recovery, path: Path) -> None:
         ax.set_axis_off()
     axes[0].imshow(_levels(recovery.picture), interpolation="nearest")
     axes[1].imshow(_levels(recovery.image), interpolation="nearest")
-    shown = axes[2].imshow(difference, cmap="magma", vmin=0.0, vmax=max(peak, 0.1), interpolation="nearest")
+    shown = axes[2].imshow(
+        difference.numpy(), cmap="magma", vmin=0.0, vmax=max(peak, 0.1), interpolation="nearest"
+    )
     figure.colorbar(shown, ax=axes[2], shrink=0.7)
     lines = []
     for k, found in enumerate(recovery.objects):
@@ -71,14 +73,14 @@ def write_refinement(recovery: Recovery, path: Path) -> None:
     import imageio.v3 as imageio
 
     frames = [*recovery.frames, recovery.image]
-    count = GIF_FRAMES
+    count = min(GIF_FRAMES, len(frames))
     while True:
         strips = [_side_by_side(recovery.picture, frame) for frame in _thinned(frames, count)]
         durations = [120] * (len(strips) - 1) + [2000]  # [ms]
         data = imageio.imwrite("<bytes>", strips, extension=".gif", duration=durations, loop=0)
         if len(data) <= GIF_BYTES or count <= 2:
             break
-        count //= 2
+        count = max(int(0.9 * count * GIF_BYTES / len(data)), 2)
     with atomic(path) as temporary:
         temporary.write_bytes(data)
 
@@ -99,24 +101,20 @@ def write_loss(recovery: Recovery, path: Path) -> None:
     ax.step(renders, loss, where="post", color="black", linewidth=1.5, marker=".")
     if min(loss) > 0 and max(loss) > 10 * min(loss):
         ax.set_yscale("log")
+    colours = dict(zip(dict.fromkeys(s.stage for s in steps), itertools.cycle(_COLOURS), strict=False))
+    named: set[str] = set()
     start = 0
-    for k, (stage, group) in enumerate(groupby(steps, key=lambda s: s.stage)):
+    for stage, group in itertools.groupby(steps, key=lambda s: s.stage):
         end = list(group)[-1].renders
-        seconds = next(s.seconds for s in reversed(steps) if s.stage == stage)
-        ax.axvspan(
-            start,
-            end,
-            color=_COLOURS[k % len(_COLOURS)],
-            alpha=0.2,
-            linewidth=0,
-            label=f"{stage}, to {seconds:.1f} s",
-        )
+        label = stage if stage not in named else None
+        ax.axvspan(start, end, color=colours[stage], alpha=0.2, linewidth=0, label=label)
+        named.add(stage)
         start = end
     ax.set_xlim(0, max(max(renders), 1))
     ax.set_xlabel("pictures drawn by the engine")
     ax.set_ylabel("loss of the best scene so far")
     ax.set_title(f"{recovery.renders} pictures, {recovery.seconds:.1f} s, {_psnr(recovery.psnr)}")
-    ax.legend(loc="upper right")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     with atomic(path) as temporary:
         figure.savefig(temporary)
 
@@ -159,7 +157,7 @@ def _side_by_side(
 
 def _thinned(frames: Sequence[Tensor], count: int) -> list[Tensor]:
     """At most `count` of the frames, evenly spaced, first and last among them."""
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))
     return [frames[i] for i in chosen]
 
 
