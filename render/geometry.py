@@ -61,6 +61,11 @@ class Geometry:
     _cut: "_Cut | None"
 
     @cached_property
+    def image_of_vertex(self) -> Int[Tensor, "vertex"]:
+        """Which scene a vertex belongs to, int64 [V]."""
+        return self._layout.image_of_vertex if self._cut is None else self._cut.follow(self._layout.image_of_vertex)
+
+    @cached_property
     def positions(self) -> Float[Tensor, "vertex 3"]:
         """Vertices in the world [m], differentiable, [V, 3]."""
         place = self._placement
@@ -104,7 +109,12 @@ class _Cut:
     outside: Tensor
     t: Tensor
 
+    def follow(self, index: Tensor) -> Tensor:
+        """An integer of each vertex, the new ones too; both ends of a cut edge have the same."""
+        return torch.cat([index, index[self.inside]])
+
     def extend(self, attribute: Tensor) -> Tensor:
+        """An attribute of each vertex, the new ones too, which is linear along edges."""
         inside, outside = attribute[self.inside], attribute[self.outside]
         return torch.cat([attribute, inside + self.t[:, None] * (outside - inside)])
 
@@ -145,7 +155,7 @@ def assemble(world: World, scene: Scene, size: tuple[int, int]) -> Geometry:
     inverse_depth = 1.0 / (-seen[:, 2]).clamp_min(NEAR)
     image_of_vertex = layout.image_of_vertex
     if cut is not None:
-        image_of_vertex = torch.cat([image_of_vertex, image_of_vertex[cut.inside]])
+        image_of_vertex = cut.follow(image_of_vertex)
     lens = torch.cat([focal * focal.new_tensor([1.0, -1.0]), centre], -1)  # image rows run downwards
     lens = lens.index_select(0, image_of_vertex)
     x = seen[:, 0] * inverse_depth * lens[:, 0] + lens[:, 2]

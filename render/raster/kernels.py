@@ -227,3 +227,21 @@ def resolve(
         face[n, y, x] = f
         inverse_depth[n, y, x] = depth
         barycentric[n, y, x] = weights
+
+
+@wp.kernel
+def resolve_depth(
+    # in
+    key: wp.array3d(dtype=wp.int64),
+    first_image: int,
+    first_row: int,
+    span: int,
+    # out
+    inverse_depth: wp.array3d(dtype=float),
+):
+    """Read only the inverse depths out."""
+    item, line, chunk = wp.tid()
+    n = first_image + item
+    y = first_row + line
+    for x in range(chunk * span, wp.min((chunk + 1) * span, key.shape[2])):
+        inverse_depth[n, y, x] = wp.cast(wp.int32(key[n, y, x] >> wp.int64(32)), wp.float32)

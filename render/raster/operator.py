@@ -1,6 +1,7 @@
 """The hard rasterizer on PyTorch tensors: argument checks and launches, no maths."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import warp as wp
@@ -12,6 +13,7 @@ from render.launch import in_threads, launch, part, thread_count, view
 from render.raster import kernels as k
 
 _ROWS_PER_ITEM = 16  # of a face, on a GPU: a face that fills the image is shared by many threads
+_NUMBERS_PER_FACE = 8  # a face costs about as much as 8 pixels read
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,60 +62,104 @@ def rasterize(
         ValueError: If a shape, dtype or device does not fit.
         KernelError: If the kernels cannot be compiled here.
     """
-    height, width = image_size
     _check(vertices, faces, image, image_count, image_size, weld, culled)
-    device, count = vertices.device, len(faces)
-    vertices = vertices.detach().float().contiguous()
-    faces, image = faces.contiguous(), image.contiguous()
-    if weld is None:
-        weld = torch.arange(len(vertices), dtype=torch.int32, device=device)
-    if culled is None:
-        culled = torch.zeros(count, dtype=torch.bool, device=device)
-    key = torch.zeros(image_count, height, width, dtype=torch.int64, device=device)
+    shape, device = (image_count, *image_size), vertices.device
     result = Raster(
-        face=torch.empty(image_count, height, width, dtype=torch.int32, device=device),
-        inverse_depth=torch.empty(image_count, height, width, device=device),
-        barycentric=torch.empty(image_count, height, width, 3, device=device),
+        face=torch.empty(shape, dtype=torch.int32, device=device),
+        inverse_depth=torch.empty(shape, device=device),
+        barycentric=torch.empty(*shape, 3, device=device),
     )
-    if image_count == 0:
-        return result
-    load(k.__name__, str(device))
-    mesh = [view(vertices, wp.vec3), view(faces, wp.vec3i), view(weld.contiguous())]
-    drawn = [view(image), view(culled.contiguous())]
-    keys = view(key)
-    out = [view(result.face), view(result.inverse_depth), view(result.barycentric, wp.vec3)]
+    mesh = _Mesh.of(vertices, faces, image, weld, culled)
+    corners = [view(mesh.vertices, wp.vec3), view(mesh.faces, wp.vec3i), view(mesh.weld)]
+    outputs = [view(result.face), view(result.inverse_depth), view(result.barycentric, wp.vec3)]
+    _draw(mesh, shape, k.resolve, corners, outputs)
+    return result
 
-    threads = thread_count(device, numbers=key.numel() + 8 * count)
-    by_image = image_count >= 4 * threads
+
+def nearest(
+    vertices: Float[Tensor, "vertex 3"],
+    faces: Int[Tensor, "face 3"],
+    *,
+    image: Int[Tensor, "face"],
+    image_count: int,
+    image_size: tuple[int, int],
+    weld: Int[Tensor, "vertex"] | None = None,
+) -> Float[Tensor, "batch height width"]:
+    """Only `rasterize(...).inverse_depth`, quicker. Any positive third coordinate that grows towards the eye will do."""
+    _check(vertices, faces, image, image_count, image_size, weld, None)
+    shape = (image_count, *image_size)
+    inverse_depth = torch.empty(shape, device=vertices.device)
+    mesh = _Mesh.of(vertices, faces, image, weld, None)
+    _draw(mesh, shape, k.resolve_depth, [], [view(inverse_depth)])
+    return inverse_depth
+
+
+@dataclass(frozen=True, eq=False)
+class _Mesh:
+    """The checked inputs, contiguous."""
+
+    vertices: Tensor
+    faces: Tensor
+    image: Tensor
+    weld: Tensor
+    culled: Tensor
+
+    @classmethod
+    def of(
+        cls, vertices: Tensor, faces: Tensor, image: Tensor, weld: Tensor | None, culled: Tensor | None
+    ) -> "_Mesh":
+        device = vertices.device
+        if weld is None:
+            weld = torch.arange(len(vertices), dtype=torch.int32, device=device)
+        if culled is None:
+            culled = torch.zeros(len(faces), dtype=torch.bool, device=device)
+        vertices = vertices.detach().float()
+        return cls(*(t.contiguous() for t in (vertices, faces, image, weld, culled)))
+
+
+def _draw(mesh: _Mesh, shape: tuple[int, int, int], read: Any, corners: list[Any], outputs: list[Any]) -> None:
+    """Draw the faces into keys of `shape` (B, H, W), then let the kernel `read` turn keys into `outputs`."""
+    image_count, height, width = shape
+    device, count = mesh.vertices.device, len(mesh.faces)
+    if image_count == 0:
+        return
+    load(k.__name__, str(device))
+    key = torch.zeros(shape, dtype=torch.int64, device=device)
+    inputs = [view(mesh.vertices, wp.vec3), view(mesh.faces, wp.vec3i), view(mesh.weld), view(mesh.image)]
+    inputs.append(view(mesh.culled))
+    keys = view(key)
     on_cpu = device.type == "cpu"
+    threads = thread_count(device, numbers=key.numel() + _NUMBERS_PER_FACE * count)
+    by_image = image_count >= 4 * threads
     per_item, span = (height, width) if on_cpu else (_ROWS_PER_ITEM, 1)
 
-    def draw(index: int) -> None:
+    def share(index: int) -> None:
         """Draw one thread's share: whole images where there are enough, else a band of rows of all images.
 
         No two shares hold the same pixel: Warp's atomics on the CPU are plain reads and writes.
         """
         images = part(index, threads, image_count) if by_image else (0, image_count)
         rows = (0, height) if by_image else part(index, threads, height)
-        first, end = torch.searchsorted(image, image.new_tensor(images)).tolist() if threads > 1 else (0, count)
+        first, end = 0, count
+        if threads > 1:
+            first, end = torch.searchsorted(mesh.image, mesh.image.new_tensor(images)).tolist()
         chunks = -(-(rows[1] - rows[0]) // per_item)
         launch(
             k.cover,
             (end - first, chunks),
-            inputs=[*mesh, *drawn, first, *rows, per_item],
+            inputs=[*inputs, first, *rows, per_item],
             outputs=[keys],
             device=device,
         )
         launch(
-            k.resolve,
+            read,
             (images[1] - images[0], rows[1] - rows[0], -(-width // span)),
-            inputs=[*mesh, keys, images[0], rows[0], span],
-            outputs=out,
+            inputs=[*corners, keys, images[0], rows[0], span],
+            outputs=outputs,
             device=device,
         )
 
-    in_threads(threads, draw)
-    return result
+    in_threads(threads, share)
 
 
 def _check(

@@ -1,0 +1,225 @@
+"""Warp kernel of the shading model without gradients: the same formulas as `model.py`, plus shadows, in one pass."""
+
+import warp as wp
+
+wp.set_module_options({"enable_backward": False})
+
+NORMAL_BIAS = wp.constant(1.5)  # [shadow texels] off the surface where the light grazes it
+LIGHT_BIAS = wp.constant(0.5)  # [shadow texels] towards the light
+
+
+@wp.struct
+class Mesh:
+    """Geometry's arrays: per vertex, then per face."""
+
+    vertices: wp.array(dtype=wp.vec3)
+    positions: wp.array(dtype=wp.vec3)
+    normals: wp.array(dtype=wp.vec3)
+    colours: wp.array(dtype=wp.vec3)
+    uv: wp.array(dtype=wp.vec2)
+    faces: wp.array(dtype=wp.vec3i)
+    texture: wp.array(dtype=int)
+    closed: wp.array(dtype=wp.bool)
+    specular: wp.array(dtype=float)
+    shininess: wp.array(dtype=float)
+
+
+@wp.struct
+class Pyramids:
+    """`Textures`' arrays."""
+
+    texels: wp.array(dtype=wp.vec3)
+    first: wp.array2d(dtype=int)
+    size: wp.array2d(dtype=wp.vec2i)
+    levels: wp.array(dtype=int)
+
+
+@wp.struct
+class Lights:
+    """Per scene. Row k of `shadow_rows[n]` gives column, row [texels] or closeness to the light of a world point."""
+
+    direction: wp.array(dtype=wp.vec3)
+    intensity: wp.array(dtype=float)
+    ambient: wp.array(dtype=float)
+    eye: wp.array(dtype=wp.vec3)
+    background: wp.array(dtype=wp.vec3)
+    shadows: int
+    shadow_rows: wp.array2d(dtype=wp.vec4)
+    shadow_texel: wp.array(dtype=float)
+    closeness: wp.array3d(dtype=float)
+
+
+@wp.func
+def encode(x: float):
+    r = 12.92 * x
+    if x > 0.0031308:
+        r = 1.055 * wp.pow(x, 1.0 / 2.4) - 0.055
+    return r
+
+
+@wp.func
+def saturate(c: wp.vec3):
+    return wp.vec3(wp.clamp(c[0], 0.0, 1.0), wp.clamp(c[1], 0.0, 1.0), wp.clamp(c[2], 0.0, 1.0))
+
+
+@wp.func
+def blend(a: wp.vec3, b: wp.vec3, c: wp.vec3, w: wp.vec3):
+    return w[0] * a + w[1] * b + w[2] * c
+
+
+@wp.func
+def bilinear(p: Pyramids, texture: int, level: int, uv: wp.vec2):
+    first = p.first[texture, level]
+    height = p.size[texture, level][0]
+    width = p.size[texture, level][1]
+    x = (uv[0] - wp.floor(uv[0])) * float(width) - 0.5
+    y = (uv[1] - wp.floor(uv[1])) * float(height) - 0.5
+    x_floor = wp.floor(x)
+    y_floor = wp.floor(y)
+    x0 = int(x_floor)
+    y0 = int(y_floor)
+    fx = x - x_floor
+    fy = y - y_floor
+    x1 = (x0 + 1) % width
+    y1 = (y0 + 1) % height
+    x0 = (x0 + width) % width
+    y0 = (y0 + height) % height
+    upper = (1.0 - fx) * p.texels[first + y0 * width + x0] + fx * p.texels[first + y0 * width + x1]
+    lower = (1.0 - fx) * p.texels[first + y1 * width + x0] + fx * p.texels[first + y1 * width + x1]
+    return (1.0 - fy) * upper + fy * lower
+
+
+@wp.func
+def trilinear(p: Pyramids, texture: int, uv: wp.vec2, uv_x: wp.vec2, uv_y: wp.vec2):
+    height = float(p.size[texture, 0][0])
+    width = float(p.size[texture, 0][1])
+    across = wp.length(wp.vec2(uv_x[0] * width, uv_x[1] * height))
+    down = wp.length(wp.vec2(uv_y[0] * width, uv_y[1] * height))
+    top = p.levels[texture] - 1
+    level = wp.min(wp.log2(wp.clamp(wp.max(across, down), 1.0, 1.0e6)), float(top))
+    coarse = int(level)
+    f = level - float(coarse)
+    colour = bilinear(p, texture, coarse, uv)
+    if f > 0.0:
+        colour = colour + f * (bilinear(p, texture, wp.min(coarse + 1, top), uv) - colour)
+    return colour
+
+
+@wp.func
+def lit(s: Lights, n: int, position: wp.vec3, normal: wp.vec3, cosine: float):
+    """Share of the light that arrives: 3 x 3 texels under a tent of two texels' width. Outside the map all does.
+
+    A surface must not shade itself: the map is asked a little off the surface, the more the light grazes it.
+    """
+    sine = wp.sqrt(wp.max(0.0, 1.0 - cosine * cosine))
+    q = position + s.shadow_texel[n] * (NORMAL_BIAS * sine * normal + LIGHT_BIAS * s.direction[n])
+    p = wp.vec4(q[0], q[1], q[2], 1.0)
+    x = wp.dot(s.shadow_rows[n, 0], p) - 0.5
+    y = wp.dot(s.shadow_rows[n, 1], p) - 0.5
+    size = s.closeness.shape[1]
+    # Written so that NaN fails; what is outside the map, the 3 x 3 texels included, is lit.
+    if not (x >= 1.0 and y >= 1.0 and x < float(size) - 2.0 and y < float(size) - 2.0):
+        return float(1.0)
+    z = wp.dot(s.shadow_rows[n, 2], p)
+    # Four bilinear lookups at half a texel around are these weights on the three nearest texels of each axis.
+    x0 = int(x + 0.5) - 1
+    y0 = int(y + 0.5) - 1
+    fx = x + 0.5 - float(x0 + 1)
+    fy = y + 0.5 - float(y0 + 1)
+    wx = wp.vec3(0.5 * (1.0 - fx), 0.5, 0.5 * fx)
+    wy = wp.vec3(0.5 * (1.0 - fy), 0.5, 0.5 * fy)
+    total = float(0.0)
+    for j in range(3):
+        for i in range(3):
+            if s.closeness[n, y0 + j, x0 + i] <= z:
+                total += wy[j] * wx[i]
+    return total
+
+
+@wp.func
+def texture_colour(m: Mesh, p: Pyramids, f: int, w: wp.vec3):
+    """Texture at a point of a face. The level comes from uv's change over a pixel; formulas in `model._texels`."""
+    i = m.faces[f]
+    a = m.vertices[i[0]]
+    b = m.vertices[i[1]]
+    c = m.vertices[i[2]]
+    uv_a = m.uv[i[0]]
+    uv_b = m.uv[i[1]]
+    uv_c = m.uv[i[2]]
+    area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+    scale = (w[0] / a[2] + w[1] / b[2] + w[2] / c[2]) / area
+    x0 = (b[1] - c[1]) * a[2]
+    x1 = (c[1] - a[1]) * b[2]
+    x2 = (a[1] - b[1]) * c[2]
+    y0 = (c[0] - b[0]) * a[2]
+    y1 = (a[0] - c[0]) * b[2]
+    y2 = (b[0] - a[0]) * c[2]
+    x_sum = x0 + x1 + x2
+    y_sum = y0 + y1 + y2
+    uv = w[0] * uv_a + w[1] * uv_b + w[2] * uv_c
+    uv_x = (x0 - w[0] * x_sum) * uv_a + (x1 - w[1] * x_sum) * uv_b + (x2 - w[2] * x_sum) * uv_c
+    uv_y = (y0 - w[0] * y_sum) * uv_a + (y1 - w[1] * y_sum) * uv_b + (y2 - w[2] * y_sum) * uv_c
+    return trilinear(p, m.texture[f], uv, scale * uv_x, scale * uv_y)
+
+
+@wp.func
+def surface(m: Mesh, p: Pyramids, s: Lights, n: int, f: int, w: wp.vec3):
+    """Linear colour of a point of a face."""
+    i = m.faces[f]
+    normal = wp.normalize(blend(m.normals[i[0]], m.normals[i[1]], m.normals[i[2]], w))
+    albedo = blend(m.colours[i[0]], m.colours[i[1]], m.colours[i[2]], w)
+    position = blend(m.positions[i[0]], m.positions[i[1]], m.positions[i[2]], w)
+    if not m.closed[f]:
+        a = m.vertices[i[0]]
+        b = m.vertices[i[1]]
+        c = m.vertices[i[2]]
+        if (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]) > 0.0:
+            normal = -normal
+    if m.texture[f] >= 0:
+        albedo = wp.cw_mul(albedo, texture_colour(m, p, f, w))
+    cosine = wp.dot(normal, s.direction[n])
+    if cosine <= 0.0:
+        return albedo * s.ambient[n]
+    arriving = s.intensity[n]
+    if s.shadows != 0:
+        arriving = arriving * lit(s, n, position, normal, cosine)
+    colour = albedo * (s.ambient[n] + arriving * cosine)
+    if m.specular[f] > 0.0 and arriving > 0.0:
+        half = wp.normalize(s.direction[n] + wp.normalize(s.eye[n] - position))
+        mirror = wp.pow(wp.max(wp.dot(normal, half), 1.0e-6), m.shininess[f])
+        highlight = m.specular[f] * arriving * mirror
+        colour = colour + wp.vec3(highlight, highlight, highlight)
+    return colour
+
+
+@wp.kernel
+def picture(
+    # in
+    mesh: Mesh,
+    pyramids: Pyramids,
+    lights: Lights,
+    face: wp.array3d(dtype=int),
+    barycentric: wp.array3d(dtype=wp.vec3),
+    samples: int,
+    first_image: int,
+    span: int,
+    # out
+    rgb: wp.array3d(dtype=wp.vec3),
+):
+    """sRGB pixels from samples x samples points each. One work item draws `span` pixels of a row."""
+    item, y, chunk = wp.tid()
+    n = first_image + item
+    background = saturate(lights.background[n])
+    share = 1.0 / float(samples * samples)
+    for x in range(chunk * span, wp.min((chunk + 1) * span, rgb.shape[2])):
+        total = wp.vec3()
+        for j in range(samples):
+            for i in range(samples):
+                f = face[n, y * samples + j, x * samples + i]
+                if f >= 0:
+                    w = barycentric[n, y * samples + j, x * samples + i]
+                    total += saturate(surface(mesh, pyramids, lights, n, f, w))
+                else:
+                    total += background
+        total = total * share
+        rgb[n, y, x] = saturate(wp.vec3(encode(total[0]), encode(total[1]), encode(total[2])))
