@@ -23,7 +23,8 @@ _INSTANCE = (
     "world_z",
 )
 _SRGB8 = 0x8C41
-ALBEDO_UNIT, SHADOW_UNIT = 0, 1
+SHADOW_UNIT = 0  # the shader's default: moderngl cannot set a sampler2DArrayShadow
+ALBEDO_UNIT = 1
 
 
 class Programs:
@@ -48,7 +49,6 @@ class Programs:
         key = (textured(asset), not asset.closed, asset.specular > 0.0)
         if key not in self._shading:
             made = self._make("shade", TEXTURED=key[0], TWO_SIDED=key[1], GLOSSY=key[2])
-            made["shadow_map"] = SHADOW_UNIT
             if key[0]:
                 made["albedo_map"] = ALBEDO_UNIT
             self._shading[key] = made

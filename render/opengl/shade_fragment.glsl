@@ -7,7 +7,7 @@ flat in int f_layer;
 in vec2 f_uv;
 uniform sampler2D albedo_map;
 #endif
-uniform sampler2DArrayShadow shadow_map;
+uniform sampler2DArrayShadow shadow_map;  // stays at texture unit 0
 #ifdef GLOSSY
 uniform vec2 highlight;  // strength, exponent
 #endif
@@ -17,6 +17,7 @@ out vec4 linear_colour;
 float lit(vec3 at, int layer) {
     float h = 0.5 * SHADOW_TEXEL;
     float depth = min(at.z, 1.0);
+    if (any(greaterThan(abs(at.xy - 0.5), vec2(0.5)))) return 1.0;
     return 0.25 * (texture(shadow_map, vec4(at.xy + vec2(-h, -h), layer, depth))
                  + texture(shadow_map, vec4(at.xy + vec2( h, -h), layer, depth))
                  + texture(shadow_map, vec4(at.xy + vec2(-h,  h), layer, depth))
