@@ -122,5 +122,6 @@ class DepthArrays:
         if only_depth:
             self._attach(self._FRAMEBUFFER, self._COLOUR_0, 0, 0)
             self._draw_buffer(self._NONE)
+        target.depth_mask = True  # moderngl saw no depth and would leave it untouched
         target.use()
         return target

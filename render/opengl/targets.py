@@ -33,9 +33,11 @@ class PictureTarget:
         height, width = size
         fine = (width * samples, height * samples, layers)
         self.colours = context.texture_array(fine, 4, dtype="f4")
-        self.shaded = arrays.framebuffer(self.colours, arrays.texture(fine))
+        # moderngl does not know of attached depths: without a reference they would be freed.
+        self._depths = arrays.texture(fine), arrays.texture((width, height, layers))
+        self.shaded = arrays.framebuffer(self.colours, self._depths[0])
         self.seen = context.texture_array((width, height, layers), 2, dtype="f4")
-        self.identified = arrays.framebuffer(self.seen, arrays.texture((width, height, layers)))
+        self.identified = arrays.framebuffer(self.seen, self._depths[1])
         self._picture = context.texture((width, height * layers), 4, dtype="f4")
         self._instance = context.texture((width, height * layers), 1, dtype="i4")
         self.pictures = context.framebuffer(color_attachments=[self._picture, self._instance])
