@@ -9,17 +9,22 @@ from jaxtyping import Float, Int, UInt8
 
 @dataclass(frozen=True, eq=False)
 class Symmetry:
-    """The turns about the object's origin that leave an asset's look (shape and texture) as it is.
+    """The turns that leave an asset's look (shape and texture) as it is.
 
     Attributes:
         rotations: Discrete turns, identity included, shape [K, 3, 3].
         axis: Unit axis of full revolution in the object's frame, shape [3], or None.
         sphere: True where every rotation leaves the asset as it is.
+        centre: The point [m] in the object's frame about which all of these turn, shape [3]. Zero for everything
+            made by code; a mesh from a file may be round about another point than its origin.
     """
 
-    rotations: Float[np.ndarray, "turn 3 3"] = field(default_factory=lambda: np.eye(3, dtype=np.float32)[None])
+    rotations: Float[np.ndarray, "turn 3 3"] = field(
+        default_factory=lambda: np.eye(3, dtype=np.float32)[None]
+    )
     axis: Float[np.ndarray, "3"] | None = None
     sphere: bool = False
+    centre: Float[np.ndarray, "3"] = field(default_factory=lambda: np.zeros(3, np.float32))
 
     @property
     def trivial(self) -> bool:

@@ -93,10 +93,13 @@ def _corner_normals(vertices, faces, corners, flat, threshold):  # type: ignore[
     order = np.argsort(vertex, kind="stable")
     count = np.bincount(vertex, minlength=len(vertices))
     # All pairs of corners at one vertex: corner `a` takes what its neighbour `b` gives.
-    partners = count[vertex[order]]
+    # At a vertex of very many faces the pairs would not fit into memory: each corner keeps its face's normal.
+    crowded = count[vertex[order]] > 256
+    partners = np.where(crowded, 1, count[vertex[order]])
     a = np.repeat(order, partners)
     first = np.repeat((np.cumsum(count) - count)[vertex[order]], partners)
     b = order[first + np.arange(len(a)) - np.repeat(np.cumsum(partners) - partners, partners)]
+    b = np.where(np.repeat(crowded, partners), a, b)
     smooth = (flat[a // 3] * flat[b // 3]).sum(1) >= threshold
     a, b = a[smooth], b[smooth]
     total = np.stack([np.bincount(a, angle[b] * flat[b // 3, k], len(vertex)) for k in range(3)], 1)

@@ -147,7 +147,9 @@ class World:
                 yield _Column(f"object{s}.yaw", "rad", self.yaw, "rotation", s)
             else:
                 for axis in "xyz":
-                    yield _Column(f"object{s}.rotation_{axis}", "rad", Interval(-math.pi, math.pi), "rotation", s)
+                    yield _Column(
+                        f"object{s}.rotation_{axis}", "rad", Interval(-math.pi, math.pi), "rotation", s
+                    )
             yield _Column(f"object{s}.scale", "1", self.scale, "scale", s)
             if tinted:
                 for channel, interval in zip("rgb", self.colour, strict=True):
@@ -223,7 +225,9 @@ class World:
     def active(self, scene: Scene) -> Bool[Tensor, "batch parameter"]:
         """True where an entry of theta changes the picture: its slot is filled, its asset's colour is free."""
         free = torch.tensor([a.colour_free for a in self.assets] + [False])
-        turns = torch.tensor([not (self.placement == "upright" and _revolves(a)) for a in self.assets] + [False])
+        turns = torch.tensor(
+            [not (self.placement == "upright" and _revolves(a)) for a in self.assets] + [False]
+        )
         filled, tinted, turning = scene.asset >= 0, free[scene.asset], turns[scene.asset]
         rows = []
         for c in self._columns:
@@ -239,15 +243,17 @@ class World:
         slots = self.count[1]
         values = {c.name: torch.full((batch,), c.interval.middle) for c in self._numbers()}
         white = torch.ones(batch, slots, 3)
+        half = torch.tensor(self.yaw.middle / 2 if self.placement == "upright" else 0.0)
+        turn = torch.stack([half * 0, half.sin(), half * 0, half.cos()])
         blank = Scene(
             asset=torch.full((batch, slots), -1),
-            rotation=torch.tensor([0.0, 0.0, 0.0, 1.0]).repeat(batch, slots, 1),
+            rotation=turn.repeat(batch, slots, 1),
             translation=torch.zeros(batch, slots, 3),
             scale=torch.ones(batch, slots),
             colour=white,
             camera=self._camera(values),
             light=self._light(values),
-            background=torch.zeros(batch, 3),
+            background=torch.stack([values[f"background.{c}"] for c in "rgb"], dim=-1),
         )
         return replace(self._scene(values, blank), colour=white)
 
@@ -283,7 +289,9 @@ class World:
         slots, free = range(self.count[1]), {c.group for c in self._columns}
 
         def rows(suffixes: list[str]) -> Tensor:
-            return torch.stack([torch.stack([values[f"object{s}.{x}"] for x in suffixes], -1) for s in slots], 1)
+            return torch.stack(
+                [torch.stack([values[f"object{s}.{x}"] for x in suffixes], -1) for s in slots], 1
+            )
 
         change: dict[str, Any] = {"translation": rows(["x", "y", "z"]), "scale": rows(["scale"])[..., 0]}
         if "rotation" in free:
@@ -332,8 +340,9 @@ class World:
 
 def _revolves(asset: Asset) -> bool:
     """True where turning the asset about its own y axis changes nothing."""
-    axis = asset.symmetry.axis
-    return asset.symmetry.sphere or (axis is not None and bool(np.abs(axis[1]) > 0.999))
+    axis, centre = asset.symmetry.axis, asset.symmetry.centre
+    on_axis = float(np.hypot(centre[0], centre[2])) <= 1e-3 * asset.radius
+    return on_axis and (asset.symmetry.sphere or (axis is not None and bool(np.abs(axis[1]) > 0.999)))
 
 
 def _direction(azimuth: Tensor, elevation: Tensor) -> Float[Tensor, "batch 3"]:
