@@ -82,6 +82,38 @@ def read_mask(path: Path | str, size: tuple[int, int]) -> Bool[Tensor, "row colu
     return mask
 
 
+def fitted(
+    picture: Picture, width: int, height: int, *, mask: Bool[Tensor, "row column"] | None = None
+) -> tuple[Picture, Bool[Tensor, "row column"] | None]:
+    """The picture and its mask shrunk to at most width x height pixels; unchanged where they are no larger.
+
+    Pixels are averaged in linear light, as the engines average their samples.
+
+    Args:
+        picture: Of the same proportions as width x height, to 1 %.
+        width: Width [px] that the world's camera draws.
+        height: Its height [px].
+        mask: Of the picture's size.
+
+    Raises:
+        PictureError: If the proportions differ.
+    """
+    rows, columns = picture.rgb.shape[:2]
+    if abs(columns * height / (rows * width) - 1.0) > 0.01:
+        raise PictureError(
+            f"the picture is {columns}x{rows}, the world's camera draws {width}x{height}: crop the picture to "
+            "those proportions, or give the world the picture's camera"
+        )
+    if rows <= height and columns <= width:
+        return picture, mask
+    from render.shading import decode_srgb, encode_srgb
+
+    linear = decode_srgb(picture.rgb)
+    rgb = encode_srgb(torch.stack([_shrunk(c, width, height) for c in linear.unbind(-1)], -1)).clamp(0.0, 1.0)
+    alpha = None if picture.alpha is None else _shrunk(picture.alpha, width, height)
+    return Picture(rgb, alpha), None if mask is None else _shrunk(mask.float(), width, height) > 0.5
+
+
 def write_picture(path: Path | str, rgb: Float[Tensor, "row column 3"]) -> None:
     """Write sRGB-encoded colours, clamped to [0, 1] and rounded to 8 bits, in the format of the suffix.
 
@@ -137,6 +169,12 @@ def _check_size(path: Path, width: int, height: int) -> None:
         raise PictureError(f"{path}: {width}x{height} pixels are too few; at least {LEAST_SIDE} a side")
     if max(width, height) > LARGEST_SIDE:
         raise PictureError(f"{path}: {width}x{height} pixels are too many; at most {LARGEST_SIDE} a side")
+
+
+def _shrunk(values: Float[Tensor, "row column"], width: int, height: int) -> Float[Tensor, "row column"]:
+    """Means over the area of each new pixel."""
+    image = Image.fromarray(values.numpy()).resize((width, height), Image.Resampling.BOX)
+    return torch.from_numpy(np.array(image))
 
 
 def _unit(image: Image.Image) -> Float[Tensor, "row column channel"]:

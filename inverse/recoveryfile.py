@@ -80,12 +80,11 @@ def write_scene(recovery: Recovery, path: Path) -> None:
     """Write the recovered scene as .glb.
 
     Raises:
-        OutputError: If the file cannot be written.
+        SceneFileError: If the file cannot be written.
     """
     from scenes.gltf import save_scene
 
-    with atomic(path) as temporary:
-        save_scene(recovery.scene, recovery.world, temporary)
+    save_scene(recovery.scene, recovery.world, path)
 
 
 def write_truth(

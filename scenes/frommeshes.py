@@ -16,9 +16,9 @@ SMALLEST = 4.0  # [px], and at least this much
 def from_meshes(paths: Sequence[Path | str], camera: Intrinsics) -> World:
     """The world in which up to as many objects as there are meshes float before a known camera.
 
-    The camera is at the origin and looks along -z. Objects turn freely, have their files' own size [m], and lie
-    within view between where the smallest mesh covers `LARGEST` times the picture and where the largest one covers
-    `SMALLEST` pixels. Colours of meshes that have none, light and background are free.
+    The camera is at the origin and looks along -z. Objects turn freely, have their files' own size [m], and
+    lie within view between where the smallest mesh covers `LARGEST` times the picture and where the largest
+    one covers `SMALLEST` pixels. Colours of meshes that have none, light and background are free.
 
     Args:
         paths: Mesh files; equal names are told apart by a number.

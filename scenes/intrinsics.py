@@ -15,10 +15,10 @@ class IntrinsicsError(ValueError):
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """A pinhole camera without distortion; the centre of the pixel in row i, column j is at (j + 0.5, i + 0.5).
+    """A pinhole camera without distortion; the pixel in row i, column j is centred at (j + 0.5, i + 0.5).
 
-    A point x to the right, y below and z in front of the camera is seen at (fx x / z + cx, fy y / z + cy); the
-    picture covers [0, width] x [0, height].
+    A point x to the right, y below and z in front of the camera is seen at (fx x / z + cx, fy y / z + cy);
+    the picture covers [0, width] x [0, height].
     """
 
     width: int  # [px]
@@ -30,7 +30,7 @@ class Intrinsics:
 
     @staticmethod
     def from_fov(width: int, height: int, fov_y_degrees: float) -> "Intrinsics":
-        """Square pixels, the axis through the picture's middle, `fov_y_degrees` from its upper to its lower edge.
+        """Square pixels, the axis through the picture's middle, `fov_y_degrees` from top to bottom edge.
 
         Raises:
             IntrinsicsError: If the angle does not lie between 0 and 180 degrees.
@@ -47,7 +47,7 @@ def read_intrinsics(path: Path | str) -> Intrinsics:
     """The camera in a JSON file; keys beside the six are refused.
 
     Raises:
-        IntrinsicsError: If there is no such file, it is no JSON, or a value is missing, unknown or out of range.
+        IntrinsicsError: If the file cannot be read, or a value is missing, unknown or out of range.
     """
     path = Path(path)
     try:

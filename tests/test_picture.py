@@ -7,7 +7,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from inverse.files import OutputError, atomic, output_folder
-from inverse.picture import PictureError, read_mask, read_picture, write_picture
+from inverse.picture import Picture, PictureError, fitted, read_mask, read_picture, write_picture
 
 
 @pytest.fixture
@@ -191,3 +191,23 @@ def test_output_folder(tmp_path):
             output_folder(bad)
     with pytest.raises(OutputError, match="cannot write into /proc/unrender"):
         output_folder(type(tmp_path)("/proc/unrender"))
+
+
+def test_fitted_averages_linear_light():
+    """A board of black and white becomes the grey of half the light, not the middle level."""
+    board = (torch.arange(32)[:, None] + torch.arange(32)) % 2
+    rgb = board.float()[..., None].repeat(1, 1, 3)
+    mask = torch.zeros(32, 32, dtype=torch.bool)
+    mask[:16] = True
+    small, small_mask = fitted(Picture(rgb, board.float()), 16, 16, mask=mask)
+    assert_close(small.rgb, torch.full((16, 16, 3), 0.7354), rtol=0, atol=1e-3)
+    assert_close(small.alpha, torch.full((16, 16), 0.5))
+    assert_close(small_mask, torch.arange(16)[:, None].expand(16, 16) < 8)
+
+
+def test_fitted_leaves_smaller_pictures_and_refuses_other_proportions():
+    picture = Picture(torch.rand(24, 32, 3))
+    assert fitted(picture, 64, 48)[0] is picture
+    assert fitted(picture, 16, 12)[0].rgb.shape == (12, 16, 3)
+    with pytest.raises(PictureError, match="the picture is 32x24, the world's camera draws 64x64: crop"):
+        fitted(picture, 64, 64)
