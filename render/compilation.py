@@ -1,7 +1,10 @@
 """Compiling Warp kernels at first use: said aloud, and a failure explained."""
 
+import contextlib
 import functools
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,38 @@ import warp as wp
 
 class KernelError(RuntimeError):
     """The kernels cannot be compiled or loaded here; the message says why and what to do."""
+
+
+def start() -> None:
+    """Start Warp, silently. Must come before `wp.from_torch`, which crashes as a process's first Warp call.
+
+    Raises:
+        KernelError: If Warp cannot start, as where its cache folder cannot be made.
+    """
+    wp.config.log_level = wp.LOG_WARNING  # no banner: a library prints nothing when it is imported
+    try:
+        with _no_stderr():
+            wp.init()
+    except (OSError, RuntimeError) as e:
+        raise KernelError(_sentence(e)) from e
+
+
+@contextlib.contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Nothing reaches stderr: Warp's own library warns there, past Python, of every machine without a GPU's driver."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    sys.stderr.flush()
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @functools.cache

@@ -176,7 +176,6 @@ class _Layout:
     uv: Tensor
     weld: Tensor  # int32 [V]
     owner: Tensor  # instance of each vertex, int64 [V]
-    lengths: Tensor  # vertices of each instance, int64 [I]
     image_of_vertex: Tensor  # int64 [V]
     image_of_instance: Tensor  # int64 [I]
     slot_of_instance: Tensor  # S + i for scenery, int64 [I]
@@ -262,7 +261,6 @@ class _Static:
             uv=self.uv[vertex].to(device),
             weld=faces["weld"].to(device),
             owner=owner.to(device),
-            lengths=self.vertex_count[which].to(device),
             image_of_vertex=image[owner].to(device),
             image_of_instance=image.to(device),
             slot_of_instance=slot.to(device),

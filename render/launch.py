@@ -9,8 +9,9 @@ import torch
 import warp as wp
 from torch import Tensor
 
-wp.config.log_level = 30  # no banner: a library prints nothing when it is imported
-wp.init()  # wp.from_torch as a process's first Warp call fails without it
+from render.compilation import start
+
+start()  # wp.from_torch as a process's first Warp call fails without it
 
 REAL = {torch.float32: wp.float32, torch.float64: wp.float64}
 _WORTH_A_THREAD = 150_000  # numbers per host thread; below, starting a thread costs more than it saves

@@ -53,8 +53,12 @@ class SoftwareEngine:
             raise ValueError(f"shadow_size must lie in 16..8192, got {shadow_size}")
         _check_size(size)
         # Warp and the kernels take a second to import: not before an engine is wanted.
-        from render import raster, shading
         from render.compilation import KernelError
+
+        try:
+            from render import raster, shading
+        except KernelError as e:
+            raise EngineError(str(e)) from e
         from render.opengl.layout import Arranger
 
         self.world, self.size = world, size
