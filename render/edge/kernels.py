@@ -85,6 +85,7 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
     def crease_visible(
         vertices: wp.array[vec3],
         faces: wp.array[wp.vec3i],
+        instance: wp.array[wp.int32],
         e: edge,
         left: wp.int32,
         right: wp.int32,
@@ -92,15 +93,85 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
         y: real,
         z: real,
     ) -> wp.bool:
-        """A crease shows where one of its faces is seen beside it, or what is seen lies at its depth."""
+        """A crease shows where both sides are its own object, and one of its faces or another at its depth.
+
+        Without the first, creases just behind a contour would each take the contour's contrast for their own.
+        """
+        if left < 0 or right < 0:
+            return False
+        if instance[left] != instance[e[4]] or instance[right] != instance[e[4]]:
+            return False
         if left == e[4] or left == e[5] or right == e[4] or right == e[5]:
             return True
-        nearest = real(0.0)
-        if left >= 0:
-            nearest = plane_at(vertices, faces[left], x, y)
-        if right >= 0:
-            nearest = wp.max(nearest, plane_at(vertices, faces[right], x, y))
+        nearest = wp.max(plane_at(vertices, faces[left], x, y), plane_at(vertices, faces[right], x, y))
         return wp.abs(nearest - z) <= z * real(SAME_DEPTH)
+
+    @wp.func
+    def same_surface(
+        face_id: wp.array3d[wp.int32],
+        inverse_depth: wp.array3d[real],
+        group: wp.array[wp.int32],
+        n: wp.int32,
+        y: wp.int32,
+        x: wp.int32,
+        f: wp.int32,
+        z: real,
+    ) -> wp.bool:
+        """True where pixel (y, x) is inside the picture and shows the smooth surface of face f seen at depth 1/z."""
+        if y < 0 or x < 0 or y >= face_id.shape[1] or x >= face_id.shape[2]:
+            return False
+        other = face_id[n, y, x]
+        if other == f:
+            return True
+        if other < 0 or f < 0:
+            return False
+        return group[other] == group[f] and wp.abs(inverse_depth[n, y, x] - z) < real(SAME_SURFACE) * z
+
+    @wp.kernel(module="unique", enable_backward=False)  # nothing to differentiate
+    def pure_pixels(
+        # in
+        group: wp.array[wp.int32],
+        face_id: wp.array3d[wp.int32],
+        inverse_depth: wp.array3d[real],
+        first_image: wp.int32,
+        span: wp.int32,
+        # out
+        pure: wp.array3d[wp.bool],  # True where all four neighbours show the same surface
+    ):
+        item, y, block = wp.tid()
+        n = first_image + item
+        height = face_id.shape[1]
+        width = face_id.shape[2]
+        for x in range(block * span, wp.min(block * span + span, width)):
+            f = face_id[n, y, x]
+            z = inverse_depth[n, y, x]
+            alike = x == 0 or same_surface(face_id, inverse_depth, group, n, y, x - 1, f, z)
+            if alike and x + 1 < width:
+                alike = same_surface(face_id, inverse_depth, group, n, y, x + 1, f, z)
+            if alike and y > 0:
+                alike = same_surface(face_id, inverse_depth, group, n, y - 1, x, f, z)
+            if alike and y + 1 < height:
+                alike = same_surface(face_id, inverse_depth, group, n, y + 1, x, f, z)
+            pure[n, y, x] = alike
+
+    @wp.func
+    def beyond(
+        face_id: wp.array3d[wp.int32],
+        inverse_depth: wp.array3d[real],
+        group: wp.array[wp.int32],
+        image: wp.array3d[colour],
+        n: wp.int32,
+        y: wp.int32,
+        x: wp.int32,
+        dy: wp.int32,
+        dx: wp.int32,
+    ) -> colour:
+        """Colour of the surface seen at (y, x), from the next pixel if that shows it too: an edge runs through this."""
+        if same_surface(
+            face_id, inverse_depth, group, n, y + dy, x + dx, face_id[n, y, x], inverse_depth[n, y, x]
+        ):
+            return image[n, y + dy, x + dx]
+        return image[n, y, x]
 
     @wp.kernel(module="unique", enable_backward=False)  # this is the adjoint
     def contours(
@@ -109,9 +180,12 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
         faces: wp.array[wp.vec3i],
         instance: wp.array[wp.int32],
         edges: wp.array[edge],
+        group: wp.array[wp.int32],
         face_id: wp.array3d[wp.int32],
+        inverse_depth: wp.array3d[real],
         image: wp.array3d[colour],
         grad_image: wp.array3d[colour],
+        antialiased: wp.bool,
         first: wp.int32,
         part: wp.int32,
         # out
@@ -182,7 +256,7 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
                     z = u[2] + t * (v[2] - u[2])
                     visible = False
                     if not silhouette:
-                        visible = crease_visible(vertices, faces, e, fa, fb, x, y, z)
+                        visible = crease_visible(vertices, faces, instance, e, fa, fb, x, y, z)
                     elif apex_before:
                         visible = contour_visible(vertices, faces, instance, e, fa, fb, x, y, z)
                     else:
@@ -190,7 +264,13 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
                     if visible:
                         phi = r - real(0.5) - before
                         g = (real(1.0) - phi) * grad_image[n, ya, xa] + phi * grad_image[n, yb, xb]
-                        k = (end - start) * wp.dot(g, image[n, ya, xa] - image[n, yb, xb])
+                        ia = image[n, ya, xa]
+                        ib = image[n, yb, xb]
+                        if antialiased and phi < real(0.5):
+                            ia = beyond(face_id, inverse_depth, group, image, n, ya, xa, ya - yb, xa - xb)
+                        if antialiased and phi > real(0.5):
+                            ib = beyond(face_id, inverse_depth, group, image, n, yb, xb, yb - ya, xb - xa)
+                        k = (end - start) * wp.dot(g, ia - ib)
                         force_u += k * (real(1.0) - t)
                         force_v += k * t
         if force_u != real(0.0) or force_v != real(0.0):
@@ -201,25 +281,22 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
             wp.atomic_add(grad_vertices, part, e[1], force_v * along)
 
     @wp.func
-    def same_surface(
+    def reliable(
         face_id: wp.array3d[wp.int32],
         inverse_depth: wp.array3d[real],
         group: wp.array[wp.int32],
+        pure: wp.array3d[wp.bool],
+        antialiased: wp.bool,
         n: wp.int32,
         y: wp.int32,
         x: wp.int32,
         f: wp.int32,
         z: real,
     ) -> wp.bool:
-        """True where pixel (y, x) is inside the picture and shows the smooth surface of face f seen at depth 1/z."""
-        if y < 0 or x < 0 or y >= face_id.shape[1] or x >= face_id.shape[2]:
+        """True where pixel (y, x) shows face f's surface at depth 1/z and nothing else."""
+        if not same_surface(face_id, inverse_depth, group, n, y, x, f, z):
             return False
-        other = face_id[n, y, x]
-        if other == f:
-            return True
-        if other < 0:
-            return False
-        return group[other] == group[f] and wp.abs(inverse_depth[n, y, x] - z) < real(SAME_SURFACE) * z
+        return not antialiased or pure[n, y, x]
 
     @wp.func
     def spread(
@@ -239,6 +316,8 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
         inverse_depth: wp.array3d[real],
         image: wp.array3d[colour],
         grad_image: wp.array3d[colour],
+        antialiased: wp.bool,
+        pure: wp.array3d[wp.bool],
         span: wp.int32,  # pixels per work item: the width on a CPU, 1 on a GPU
         first_image: wp.int32,
         first_row: wp.int32,
@@ -269,25 +348,41 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
             while x < end:  # the run of pixels that show this face
                 if face_id[n, y, x] != f:
                     break
-                if solid:
+                qy = y
+                qx = x
+                usable_pixel = solid
+                if solid and antialiased and not pure[n, y, x]:  # its colour is a mixture: ask a neighbour
                     z = inverse_depth[n, y, x]
+                    if reliable(face_id, inverse_depth, group, pure, antialiased, n, y, x - 1, f, z):
+                        qx = x - 1
+                    elif reliable(face_id, inverse_depth, group, pure, antialiased, n, y, x + 1, f, z):
+                        qx = x + 1
+                    elif reliable(face_id, inverse_depth, group, pure, antialiased, n, y - 1, x, f, z):
+                        qy = y - 1
+                    elif reliable(face_id, inverse_depth, group, pure, antialiased, n, y + 1, x, f, z):
+                        qy = y + 1
+                    else:
+                        usable_pixel = False
+                if usable_pixel:
+                    q = face_id[n, qy, qx]
+                    z = inverse_depth[n, qy, qx]
                     g = grad_image[n, y, x]
-                    here = image[n, y, x]
+                    here = image[n, qy, qx]
                     slope_x = real(0.0)
                     slope_y = real(0.0)
                     count_x = real(0.0)
                     count_y = real(0.0)
-                    if same_surface(face_id, inverse_depth, group, n, y, x - 1, f, z):
-                        slope_x -= wp.dot(g, image[n, y, x - 1] - here)
+                    if reliable(face_id, inverse_depth, group, pure, antialiased, n, qy, qx - 1, q, z):
+                        slope_x -= wp.dot(g, image[n, qy, qx - 1] - here)
                         count_x += real(1.0)
-                    if same_surface(face_id, inverse_depth, group, n, y, x + 1, f, z):
-                        slope_x += wp.dot(g, image[n, y, x + 1] - here)
+                    if reliable(face_id, inverse_depth, group, pure, antialiased, n, qy, qx + 1, q, z):
+                        slope_x += wp.dot(g, image[n, qy, qx + 1] - here)
                         count_x += real(1.0)
-                    if same_surface(face_id, inverse_depth, group, n, y - 1, x, f, z):
-                        slope_y -= wp.dot(g, image[n, y - 1, x] - here)
+                    if reliable(face_id, inverse_depth, group, pure, antialiased, n, qy - 1, qx, q, z):
+                        slope_y -= wp.dot(g, image[n, qy - 1, qx] - here)
                         count_y += real(1.0)
-                    if same_surface(face_id, inverse_depth, group, n, y + 1, x, f, z):
-                        slope_y += wp.dot(g, image[n, y + 1, x] - here)
+                    if reliable(face_id, inverse_depth, group, pure, antialiased, n, qy + 1, qx, q, z):
+                        slope_y += wp.dot(g, image[n, qy + 1, qx] - here)
                         count_y += real(1.0)
                     force = vec2(-slope_x / wp.max(count_x, real(1.0)), -slope_y / wp.max(count_y, real(1.0)))
                     p = vec3(real(x) + real(0.5), real(y) + real(0.5), real(0.0))
@@ -304,4 +399,4 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
                 spread(grad_vertices, part, corner[1], b, force_b, moment[1])
                 spread(grad_vertices, part, corner[2], c, force_c, moment[2])
 
-    return SimpleNamespace(contours=contours, advection=advection, vec3=vec3, colour=colour, edge=edge)
+    return SimpleNamespace(contours=contours, pure_pixels=pure_pixels, advection=advection, vec3=vec3, colour=colour, edge=edge)

@@ -19,6 +19,8 @@ def edge_gradient(
     vertices: Float[Tensor, "vertex 3"],
     topology: Topology,
     raster: Raster,
+    *,
+    antialiased: bool = False,
 ) -> Float[Tensor, "batch height width channel"]:
     """The same image, differentiable in the vertices: how the picture moves where the triangles move.
 
@@ -36,6 +38,9 @@ def edge_gradient(
         vertices: (x px, y px, inverse depth), y down, [V, 3], the image's dtype. Carries a gradient.
         topology: Of the triangles that use these vertices.
         raster: What the image's pixels show of them, same size.
+        antialiased: True where pixels at edges mix the colours of both sides. The contrast across an edge and the
+            slopes inside then come from pixels a step away from it, without which gradients are 15-20 % off; where
+            pixels are samples of one point, False is the more exact.
 
     Returns:
         `image`, with gradients. On a CPU, gradients have the same bits in every run; on a GPU their last digits
@@ -49,78 +54,77 @@ def edge_gradient(
         sample per row; instead of shading derivatives, the image's own.
     """
     _check(image, vertices, topology, raster)
-    return _EdgeGradient.apply(image.contiguous(), vertices.contiguous(), topology, raster)
+    return _EdgeGradient.apply(image.contiguous(), vertices.contiguous(), topology, raster, antialiased)
 
 
 class _EdgeGradient(torch.autograd.Function):
     """Identity in the image; contours and advection in the vertices."""
 
     @staticmethod
-    def forward(image: Tensor, vertices: Tensor, topology: Topology, raster: Raster) -> Tensor:
+    def forward(image: Tensor, vertices: Tensor, topology: Topology, raster: Raster, antialiased: bool) -> Tensor:
         return image.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        image, vertices, ctx.topology, ctx.raster = inputs
+        image, vertices, ctx.topology, ctx.raster, ctx.antialiased = inputs
         ctx.save_for_backward(image, vertices)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         image, vertices = ctx.saved_tensors
         need_image, need_vertices, *_ = ctx.needs_input_grad
         grad_vertices = None
         if need_vertices:
-            grad_vertices = _grad_vertices(grad_output.contiguous(), image, vertices, ctx.topology, ctx.raster)
+            pixels = image, grad_output.contiguous()
+            grad_vertices = _grad_vertices(*pixels, vertices, ctx.topology, ctx.raster, ctx.antialiased)
         return (
             grad_output if need_image else None,
             grad_vertices,
             None,  # topology
             None,  # raster
+            None,  # antialiased
         )
 
 
-def _grad_vertices(grad_image: Tensor, image: Tensor, vertices: Tensor, top: Topology, raster: Raster) -> Tensor:
-    """Launch both kernels, each host thread into its own buffer; the buffers are added in a fixed order."""
+def _grad_vertices(
+    image: Tensor, grad_image: Tensor, vertices: Tensor, top: Topology, raster: Raster, antialiased: bool
+) -> Tensor:
+    """Launch the kernels, each host thread into its own buffer; the buffers are added in a fixed order."""
     batch, height, width, channels = image.shape
     device = image.device
     k = kernels(REAL[vertices.dtype], channels)
     threads = thread_count(device, numbers=image.numel())
     grad = vertices.new_zeros(threads, *vertices.shape)
-    face = raster.face.contiguous()
-    inverse_depth = raster.inverse_depth.to(vertices.dtype).contiguous()
+    if image.numel() == 0 or len(top.faces) == 0:
+        return grad[0]
+    face, depth = raster.face.contiguous(), raster.inverse_depth.to(vertices.dtype).contiguous()
+    pure = torch.ones_like(face, dtype=torch.bool)
     mesh = [view(vertices, k.vec3), view(top.faces, wp.vec3i)]
-    pixels = [view(image, k.colour), view(grad_image, k.colour)]
-    out = [view(grad, k.vec3)]
+    seen = [view(top.group), view(face), view(depth)]
+    pixels = [view(image, k.colour), view(grad_image, k.colour), antialiased]
     span = 1 if image.is_cuda else width
-    by_image = batch >= threads  # else by bands of rows, and shares of the edges
+    blocks = -(-width // span)
 
-    def job(index: int) -> None:
+    def mark(index: int) -> None:
+        first, last = part(index, min(threads, batch), batch)
+        dim = (last - first, height, blocks)
+        launch(k.pure_pixels, dim, inputs=[*seen, first, span], outputs=[view(pure)], device=device)
+
+    def differentiate(index: int) -> None:
+        first, last = part(index, threads, len(top.edges))
+        inputs = [*mesh, view(top.instance), view(top.edges, k.edge), *seen, *pixels, first, index]
+        launch(k.contours, (last - first,), inputs=inputs, outputs=[view(grad, k.vec3)], device=device)
+        by_image = batch >= threads  # else by bands of rows
         images = part(index, threads, batch) if by_image else (0, batch)
         rows = (0, height) if by_image else part(index, threads, height)
-        edges = part(index, threads, len(top.edges))
-        launch(
-            k.contours,
-            (edges[1] - edges[0],),
-            inputs=[
-                *mesh, view(top.instance), view(top.edges, k.edge), view(face), *pixels, edges[0], index,
-            ],
-            outputs=out,
-            device=device,
-        )  # fmt: skip
-        launch(
-            k.advection,
-            (images[1] - images[0], rows[1] - rows[0], -(-width // span)),
-            inputs=[
-                *mesh, view(top.group), view(face), view(inverse_depth), *pixels,
-                span, images[0], rows[0], index,
-            ],
-            outputs=out,
-            device=device,
-        )  # fmt: skip
+        dim = (images[1] - images[0], rows[1] - rows[0], blocks)
+        inputs = [*mesh, *seen, *pixels, view(pure), span, images[0], rows[0], index]
+        launch(k.advection, dim, inputs=inputs, outputs=[view(grad, k.vec3)], device=device)
 
-    if image.numel() and len(top.faces):
-        in_threads(threads, job)
+    if antialiased:
+        in_threads(min(threads, batch), mark)
+    in_threads(threads, differentiate)
     return grad.sum(0) if threads > 1 else grad[0]
 
 
