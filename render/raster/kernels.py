@@ -127,11 +127,6 @@ def cover(
     ea = edge(b, c, weld[i[1]], weld[i[2]], sign)
     eb = edge(c, a, weld[i[2]], weld[i[0]], sign)
     ec = edge(a, b, weld[i[0]], weld[i[1]], sign)
-    # inverse depth = a.z + slope . (p - a), kept within the corners' range where the triangle is a sliver
-    slope_x = (a[2] * (b[1] - c[1]) + b[2] * (c[1] - a[1]) + c[2] * (a[1] - b[1])) / area
-    slope_y = (a[2] * (c[0] - b[0]) + b[2] * (a[0] - c[0]) + c[2] * (b[0] - a[0])) / area
-    z_low = wp.min(a[2], wp.min(b[2], c[2]))
-    z_high = wp.max(a[2], wp.max(b[2], c[2]))
     low_bits = wp.int64(LAST - f)
     for y in range(y0, y1 + 1):
         py = float(y) + 0.5
@@ -161,9 +156,16 @@ def cover(
             right = wp.min(x1, int(wp.ceil(wp.max(high, -1.0))))
         for x in range(left, right + 1):
             px = float(x) + 0.5
-            if inside(ea, px, py) >= 0.0 and inside(eb, px, py) >= 0.0 and inside(ec, px, py) >= 0.0:
-                z = wp.clamp(a[2] + slope_x * (px - a[0]) + slope_y * (py - a[1]), z_low, z_high)
-                wp.atomic_max(key, n, y, x, (wp.int64(wp.cast(z, wp.int32)) << wp.int64(32)) | low_bits)
+            wa = inside(ea, px, py)
+            wb = inside(eb, px, py)
+            wc = inside(ec, px, py)
+            total = wa + wb + wc
+            if wa >= 0.0 and wb >= 0.0 and wc >= 0.0 and total > 0.0:
+                # Not by the plane's slopes: of a triangle that reaches the near plane, thousands of pixels away,
+                # they are too coarse in float32. The weights are not, where it is seen.
+                z = (wa * a[2] + wb * b[2] + wc * c[2]) / total
+                if z < HUGE:
+                    wp.atomic_max(key, n, y, x, (wp.int64(wp.cast(z, wp.int32)) << wp.int64(32)) | low_bits)
 
 
 @wp.kernel

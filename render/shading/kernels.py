@@ -68,6 +68,17 @@ def blend(a: wp.vec3, b: wp.vec3, c: wp.vec3, w: wp.vec3):
 
 
 @wp.func
+def wrapped(i: int, size: int):
+    """Index repeated once to either side, which is as far as an interpolation reaches."""
+    r = i
+    if i < 0:
+        r = i + size
+    if i >= size:
+        r = i - size
+    return r
+
+
+@wp.func
 def bilinear(p: Pyramids, texture: int, level: int, uv: wp.vec2):
     first = p.first[texture, level]
     height = p.size[texture, level][0]
@@ -80,12 +91,12 @@ def bilinear(p: Pyramids, texture: int, level: int, uv: wp.vec2):
     y0 = int(y_floor)
     fx = x - x_floor
     fy = y - y_floor
-    x1 = (x0 + 1) % width
-    y1 = (y0 + 1) % height
-    x0 = (x0 + width) % width
-    y0 = (y0 + height) % height
-    upper = (1.0 - fx) * p.texels[first + y0 * width + x0] + fx * p.texels[first + y0 * width + x1]
-    lower = (1.0 - fx) * p.texels[first + y1 * width + x0] + fx * p.texels[first + y1 * width + x1]
+    x1 = wrapped(x0 + 1, width)
+    y1 = first + wrapped(y0 + 1, height) * width
+    x0 = wrapped(x0, width)
+    y0 = first + wrapped(y0, height) * width
+    upper = (1.0 - fx) * p.texels[y0 + x0] + fx * p.texels[y0 + x1]
+    lower = (1.0 - fx) * p.texels[y1 + x0] + fx * p.texels[y1 + x1]
     return (1.0 - fy) * upper + fy * lower
 
 
