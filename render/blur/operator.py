@@ -51,7 +51,8 @@ def blurred_squared_error(
     """Mean squared difference of two blurred pictures, for the price of one blur, forward and backward.
 
     With d = image - target and G a Gaussian of width `sigma`, |G d|^2 = <d, G G d>, and G G is one blur of
-    width sqrt(2) sigma. The mean is over pixels and channels, so that values do not depend on the size.
+    width sqrt(2) sigma. What the blur carries beyond the picture's border counts too. Divided by the number of
+    pixels and channels, so that values do not depend on the size.
 
     Args:
         image, target: [B, H, W, C], float32 or float64. Both carry a gradient; `target` may have B = 1.
@@ -67,7 +68,8 @@ def blurred_squared_error(
         )
     if target.dtype != image.dtype:
         raise ValueError(f"target is {target.dtype}, image {image.dtype}; they must be equal")
-    return _BlurredNorm.apply(image - target, math.sqrt(2.0) * sigma)
+    error, _ = _BlurredNorm.apply(image - target, math.sqrt(2.0) * sigma)
+    return error
 
 
 class _Blur(torch.autograd.Function):
