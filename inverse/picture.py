@@ -101,8 +101,8 @@ def fitted(
     rows, columns = picture.rgb.shape[:2]
     if abs(columns * height / (rows * width) - 1.0) > 0.01:
         raise PictureError(
-            f"the picture is {columns}x{rows}, the world's camera draws {width}x{height}: crop the picture to "
-            "those proportions, or give the world the picture's camera"
+            f"the picture is {columns}x{rows}, the world's camera draws {width}x{height}: crop the picture "
+            "to those proportions, or give the world the picture's camera"
         )
     if rows <= height and columns <= width:
         return picture, mask

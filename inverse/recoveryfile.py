@@ -23,6 +23,7 @@ from torch import Tensor
 import scenes
 from inverse.files import atomic
 from inverse.recovery import Recovery
+from scenes import gltf
 from scenes.scene import Camera, Light, Scene
 from scenes.world import World
 
@@ -82,9 +83,7 @@ def write_scene(recovery: Recovery, path: Path) -> None:
     Raises:
         SceneFileError: If the file cannot be written.
     """
-    from scenes.gltf import save_scene
-
-    save_scene(recovery.scene, recovery.world, path)
+    gltf.save_scene(recovery.scene, recovery.world, path)
 
 
 def write_truth(
@@ -183,20 +182,42 @@ def load_start(path: Path | str, world: World) -> Scene:
     What the world knows (a fixed camera, fixed colours) is the world's; what is free comes from the file.
 
     Raises:
-        RecoveryFileError: If the file cannot be read, names an asset that the world does not have, or has
-            more objects than the world allows.
+        RecoveryFileError, SceneFileError: If the file cannot be read, names an asset that the world does not
+            have, or has more objects than the world allows.
+    """
+    found = load_scene(path, world)
+    zoom = world.camera.height / found.camera.height
+    found = replace(found, camera=replace(found.camera, focal=found.camera.focal * zoom))
+    template = replace(world.empty(), asset=found.asset)
+    return world.unpack(world.pack(found), like=template)
+
+
+def load_scene(path: Path | str, world: World) -> Scene:
+    """The scene (B = 1) in a recovery.json or a scene.glb, as the file says it.
+
+    Raises:
+        RecoveryFileError, SceneFileError: As `load_start`.
     """
     path = Path(path)
     if not path.is_file():
         raise RecoveryFileError(f"{path}: there is no such file")
-    if path.suffix.lower() in (".glb", ".gltf"):
-        from scenes.gltf import load_scene
+    if path.suffix.lower() == ".glb":
+        return gltf.load_scene(path, world)
+    return _scene(path, read_recovery(path), world)
 
-        found = load_scene(path, world)
-    else:
-        found = _scene(path, read_recovery(path), world)
-    template = replace(world.empty(), asset=found.asset)
-    return world.unpack(world.pack(found), like=template)
+
+def world_of(path: Path | str) -> str:
+    """What `World.load` takes for the world of a recovery.json or a scene.glb; empty where there is none.
+
+    Raises:
+        RecoveryFileError, SceneFileError: If the file cannot be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RecoveryFileError(f"{path}: there is no such file")
+    if path.suffix.lower() == ".glb":
+        return gltf.world_of(path)
+    return str(read_recovery(path).get("world", ""))
 
 
 def read_recovery(path: Path) -> dict[str, Any]:
@@ -233,16 +254,15 @@ def _scene(path: Path, content: dict[str, Any], world: World) -> Scene:
             )
         light = content["lights"][0]
         eye = _numbers(camera["world_from_camera"], (4, 4))
-        zoom = world.camera.height / camera["height"]
         scene = replace(
             scene,
             camera=Camera(
                 rotation=roma.rotmat_to_unitquat(eye[None, :3, :3]).float(),
                 translation=eye[None, :3, 3].float(),
-                focal=_numbers([[camera["fx"], camera["fy"]]], (1, 2)).float() * zoom,
-                centre=scene.camera.centre,
-                width=world.camera.width,
-                height=world.camera.height,
+                focal=_numbers([[camera["fx"], camera["fy"]]], (1, 2)).float(),
+                centre=_numbers([[camera["cx"], camera["cy"]]], (1, 2)).float(),
+                width=int(_numbers(camera["width"], ())),
+                height=int(_numbers(camera["height"], ())),
             ),
             light=Light(
                 direction=_numbers([light["direction"]], (1, 3)).float(),

@@ -1,0 +1,178 @@
+"""The command `unrender`: its arguments, and how it ends.
+
+Nothing heavy is imported here: `unrender --help` has to answer at once.
+"""
+
+import contextlib
+import io
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional, UseAppendAction, arg, subcommand
+
+_Name = Annotated[str, arg(metavar="NAME")]
+
+
+@dataclass(frozen=True)
+class Recover:
+    """Recover the scene behind a picture."""
+
+    image: Annotated[Positional[Path], arg(metavar="IMAGE")]
+    """The picture: PNG, JPEG or any other format that Pillow reads."""
+    world: Annotated[str | None, arg(metavar="NAME|FOLDER|FILE")] = None
+    """What may be in it: a bundled world, a folder with a world.toml, or a world.toml."""
+    asset: Annotated[UseAppendAction[tuple[Path, ...]], arg(metavar="MESH")] = ()
+    """In place of a world: a mesh that may be in the picture. May be given several times."""
+    camera: Annotated[Path | None, arg(metavar="CAMERA.json")] = None
+    """With --asset: {"width", "height", "fx", "fy", "cx", "cy"} in pixels."""
+    fov_y_degrees: Annotated[float | None, arg(metavar="DEGREES")] = None
+    """With --asset, where no camera file is known: the picture's vertical field of view."""
+    strategy: _Name = "manual"
+    """Where gradients come from."""
+    operator: _Name = "edge"
+    """Operator of the strategy "manual"."""
+    engine: _Name = "auto"
+    """The renderer: opengl, software, or auto (OpenGL where there is one)."""
+    mask: Annotated[Path | None, arg(metavar="MASK")] = None
+    """A picture that is white where the picture counts. Else its alpha, where it has one."""
+    start: Annotated[Path | None, arg(metavar="SCENE.glb|recovery.json")] = None
+    """Start from this scene in place of a search."""
+    out: Annotated[Path, arg(metavar="DIR")] = Path("out")
+    """Folder for scene.glb, recovery.json, comparison.png, refinement.gif and loss.png."""
+    seed: Annotated[int, arg(metavar="N")] = 0
+    """The same seed gives the same answer."""
+    device: _Name = "cpu"
+    """cpu or cuda."""
+    steps: Annotated[int | None, arg(metavar="N")] = None
+    """Steps of refinement; as many as it takes when left out."""
+
+
+@dataclass(frozen=True)
+class Render:
+    """Draw the picture of a scene."""
+
+    scene: Annotated[Positional[Path], arg(metavar="SCENE.glb|recovery.json")]
+    """What to draw."""
+    out: Annotated[Path, arg(metavar="IMAGE")]
+    """The picture to write."""
+    world: Annotated[str | None, arg(metavar="NAME|FOLDER|FILE")] = None
+    """Its world; the one that the scene names when left out."""
+    engine: _Name = "auto"
+    """The renderer: opengl, software, or auto (OpenGL where there is one)."""
+    size: Annotated[int | None, arg(metavar="PX")] = None
+    """Height of the picture; the camera's own when left out."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Write random pictures of a world, the truth beside each."""
+
+    world: Annotated[Positional[str], arg(metavar="WORLD")]
+    """A bundled world, a folder with a world.toml, or a world.toml."""
+    out: Annotated[Path, arg(metavar="DIR")]
+    """Folder for 0000.png, 0000.json (in the format of recovery.json), 0001.png, ..."""
+    count: Annotated[int, arg(metavar="N")] = 1
+    """How many pictures."""
+    seed: Annotated[int, arg(metavar="N")] = 0
+    """The same seed gives the same pictures."""
+    size: Annotated[int | None, arg(metavar="PX")] = None
+    """Height of the pictures; the camera's own when left out."""
+    engine: _Name = "auto"
+    """The renderer: opengl, software, or auto (OpenGL where there is one)."""
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say what works on this machine, and what to install."""
+
+
+Command = (
+    Annotated[Recover, subcommand("recover")]
+    | Annotated[Render, subcommand("render")]
+    | Annotated[Sample, subcommand("sample")]
+    | Annotated[Doctor, subcommand("doctor")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    0: done, and for `recover` at least one object was found. 1: nothing was recovered. 2: a mistake of the
+    user's, said in one line on stderr. 130: interrupted.
+    """
+    try:
+        command = _parse(sys.argv[1:] if arguments is None else arguments)
+        if isinstance(command, int):
+            return command
+        if isinstance(command, Doctor):
+            from inverse.doctor import report  # on its own: it has to work where packages are missing
+
+            print(report())
+            return 0
+        from inverse import commands
+
+        with _plain_warnings():
+            try:
+                return commands.run(command)
+            except commands.USER_ERRORS as error:
+                return _fail(str(error))
+    except KeyboardInterrupt:
+        print("unrender: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parse(arguments: Sequence[str]) -> Any:
+    """The command, or the exit status where tyro has answered already (help, a mistake)."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                Command,
+                prog="unrender",
+                description="Recover the 3D scene behind a picture, by a renderer that gives no gradients.",
+                args=list(arguments) or ["--help"],
+                config=(tyro.conf.DisallowNone,),
+            )
+    except SystemExit as end:
+        return _fail(_one_line(said.getvalue())) if end.code else 0
+
+
+def _one_line(box: str) -> str:
+    """What tyro's box of several lines says, in one: the complaint, and the nearest names it knows."""
+    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    parts: list[list[str]] = [[]]
+    for line in lines:
+        if line.startswith("─"):
+            parts.append([])
+        elif line:
+            parts[-1].append(line)
+    said = " ".join(parts[0])
+    names = re.findall(r"^--[\w-]+", "\n".join(parts[1]), re.MULTILINE) if len(parts) > 1 else []
+    if len(parts) > 1 and parts[1][:1] == ["Perhaps you meant:"] and names:
+        return f"{said}; did you mean {' or '.join(dict.fromkeys(names))}?"
+    if len(parts) > 1 and parts[1][:1] and parts[1][0].startswith("Available subcommands"):
+        return f"{said}; {parts[1][0][0].lower()}{parts[1][0][1:]}"
+    return said
+
+
+def _fail(message: str) -> int:
+    print(f"unrender: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Any:
+    """Warnings as one line each, without the place in the source."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"unrender: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield

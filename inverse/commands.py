@@ -1,0 +1,217 @@
+"""The work behind each command of the command line."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import singledispatch
+
+import torch
+from tqdm.auto import tqdm
+
+from inverse import cli
+from inverse.files import OutputError, output_folder
+from inverse.picture import PictureError, fitted, read_mask, read_picture, writable_suffix, write_picture
+from inverse.recoveryfile import RecoveryFileError, load_scene, load_start, world_of, write_truth
+from render.compilation import KernelError
+from render.engine import ENGINES, EngineError, open_engine
+from scenes import WorldError
+from scenes.frommeshes import from_meshes
+from scenes.gltf import SceneFileError
+from scenes.intrinsics import EXAMPLE, Intrinsics, IntrinsicsError, read_intrinsics
+from scenes.meshfile import MeshError
+from scenes.scene import Scene
+from scenes.world import World
+
+STRATEGIES = ("manual",)
+OPERATORS = ("edge",)
+DEVICES = ("cpu", "cuda")
+LARGEST_SIDE = 4096  # [px] of a picture to draw; OpenGL's own limit lies at 8192 or above
+
+
+class UsageError(ValueError):
+    """The arguments of a command do not fit together; the message says what would be right."""
+
+
+USER_ERRORS = (
+    EngineError,
+    IntrinsicsError,
+    KernelError,
+    MeshError,
+    OutputError,
+    PictureError,
+    RecoveryFileError,
+    SceneFileError,
+    UsageError,
+    WorldError,
+)
+
+
+@singledispatch
+def run(command: object) -> int:
+    """Do what the command says and return the exit status.
+
+    Raises:
+        One of `USER_ERRORS`: If the user can put it right; the message says how.
+    """
+    raise TypeError(f"no such command: {command!r}")
+
+
+@run.register
+def _recover(command: cli.Recover) -> int:
+    _check_name("strategy", command.strategy, STRATEGIES)
+    _check_name("operator", command.operator, OPERATORS)
+    _check_name("engine", command.engine, (*ENGINES, "auto"))
+    _check_device(command.device)
+    if command.steps is not None and command.steps < 0:
+        raise UsageError(f"--steps must be at least 0, got {command.steps}")
+    picture = read_picture(command.image)
+    mask = None if picture.alpha is None else picture.alpha > 0.5
+    if command.mask is not None:
+        mask = read_mask(command.mask, (picture.rgb.shape[0], picture.rgb.shape[1]))
+    world = _world_of_recovery(command, (picture.rgb.shape[0], picture.rgb.shape[1]))
+    picture, mask = fitted(picture, world.camera.width, world.camera.height, mask=mask)
+    start = None if command.start is None else load_start(command.start, world)
+    folder = output_folder(command.out)
+
+    from inverse.recover import recover
+    from inverse.table import table
+
+    recovery = recover(
+        picture.rgb,
+        world,
+        strategy=command.strategy,
+        operator=command.operator,
+        engine=command.engine,
+        mask=mask,
+        start=start,
+        seed=command.seed,
+        device=command.device,
+        steps=command.steps,
+        progress=True,
+    )
+    recovery = replace(recovery, source=str(command.image))
+    files = recovery.save(folder)
+    print(table(recovery) if recovery.objects else "Nothing was found.")
+    for message in recovery.messages:
+        print(message)
+    how = f"{recovery.renders} pictures drawn by {recovery.engine} in {recovery.seconds:.1f} s"
+    print(f"{recovery.psnr:.1f} dB; {how}")
+    print("Written: " + " ".join(str(f) for f in files))
+    return 0 if recovery.recovered else 1
+
+
+@run.register
+def _render(command: cli.Render) -> int:
+    _check_name("engine", command.engine, (*ENGINES, "auto"))
+    writable_suffix(command.out)
+    source = command.world or world_of(command.scene)
+    if not source:
+        raise UsageError(f"{command.scene} names no world file: say with --world which world it belongs to")
+    world = World.load(source)
+    scene = load_scene(command.scene, world)
+    size = _size(scene, command.size)
+    output_folder(command.out.parent)
+    with open_engine(command.engine, world, size=size) as engine:
+        write_picture(command.out, engine.render(scene).rgb[0])
+    print(f"Written: {command.out}")
+    return 0
+
+
+@run.register
+def _sample(command: cli.Sample) -> int:
+    from inverse.visibility import visible_fractions
+
+    _check_name("engine", command.engine, (*ENGINES, "auto"))
+    if command.count < 1:
+        raise UsageError(f"--count must be at least 1, got {command.count}")
+    world = World.load(command.world)
+    size = _size(world.empty(), command.size)
+    folder = output_folder(command.out)
+    with open_engine(command.engine, world, size=size) as engine:
+        for number in tqdm(range(command.count), unit="picture"):
+            scene = _resized(_drawn(world, command.seed, number), size)
+            visible = visible_fractions(engine, scene, size=size)
+            write_picture(folder / f"{number:04d}.png", engine.render(scene).rgb[0])
+            write_truth(
+                scene,
+                world,
+                folder / f"{number:04d}.json",
+                image=f"{number:04d}.png",
+                engine=engine.name,
+                seed=command.seed,
+                visible_fraction=[None] * scene.slots if visible is None else visible[0].tolist(),
+            )
+    print(f"Written: {command.count} pictures with their truth in {folder}")
+    return 0
+
+
+def _world_of_recovery(command: cli.Recover, size: tuple[int, int]) -> World:
+    """The world that --world names, or one made of the meshes of --asset."""
+    if (command.world is None) == (not command.asset):
+        raise UsageError(
+            "say what may be in the picture: either --world (cube, tabletop, or a world file of your own), "
+            "or --asset MESH with --camera CAMERA.json"
+        )
+    if command.world is not None:
+        if command.camera is not None or command.fov_y_degrees is not None:
+            raise UsageError(
+                "--camera and --fov-y-degrees go with --asset; a world file has a camera of its own"
+            )
+        return World.load(command.world)
+    height, width = size
+    if command.camera is not None and command.fov_y_degrees is not None:
+        raise UsageError("give --camera or --fov-y-degrees, not both")
+    if command.camera is not None:
+        return from_meshes(command.asset, read_intrinsics(command.camera))
+    if command.fov_y_degrees is not None:
+        return from_meshes(command.asset, Intrinsics.from_fov(width, height, command.fov_y_degrees))
+    raise UsageError(
+        f"--asset needs the picture's camera: --camera CAMERA.json with {EXAMPLE} in pixels, or, as a guess "
+        "for a photo, --fov-y-degrees 50"
+    )
+
+
+def _drawn(world: World, seed: int, number: int) -> Scene:
+    """Random scene `number` of a seed: the same however many are drawn."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+    try:
+        return world.sample(1, generator=generator)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _size(scene: Scene, height: int | None) -> tuple[int, int]:
+    """(H, W) of a picture `height` pixels high, in the proportions of the scene's camera."""
+    camera = scene.camera
+    height = camera.height if height is None else height
+    width = round(height * camera.width / camera.height)
+    if not 1 <= min(height, width) <= max(height, width) <= LARGEST_SIDE:
+        raise UsageError(
+            f"--size must give a picture of 1 to {LARGEST_SIDE} pixels a side, got {width}x{height}"
+        )
+    return height, width
+
+
+def _resized(scene: Scene, size: tuple[int, int]) -> Scene:
+    """The scene with a camera that names the size it is drawn in."""
+    camera, (height, width) = scene.camera, size
+    zoom = torch.tensor([width / camera.width, height / camera.height])
+    resized = replace(
+        camera, focal=camera.focal * zoom, centre=camera.centre * zoom, width=width, height=height
+    )
+    return replace(scene, camera=resized)
+
+
+def _check_name(what: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1, cutoff=0.5)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise UsageError(f"there is no {what} {name!r}, only {', '.join(known)}{hint}")
+
+
+def _check_device(device: str) -> None:
+    _check_name("device", device, DEVICES)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "no CUDA device can be used here: torch.cuda.is_available() is False; use --device cpu"
+        )
