@@ -15,8 +15,8 @@ class Symmetry:
         rotations: Discrete turns, identity included, shape [K, 3, 3].
         axis: Unit axis of full revolution in the object's frame, shape [3], or None.
         sphere: True where every rotation leaves the asset as it is.
-        centre: The point [m] in the object's frame about which all of these turn, shape [3]. Zero for everything
-            made by code; a mesh from a file may be round about another point than its origin.
+        centre: The point [m] in the object's frame about which all of these turn, shape [3]. Seldom
+            other than zero: a mesh from a file may be round about another point than its origin.
     """
 
     rotations: Float[np.ndarray, "turn 3 3"] = field(
@@ -77,7 +77,7 @@ class Asset:
     @cached_property
     def centre(self) -> Float[np.ndarray, "3"]:
         """Middle of the bounding box [m] in the object's frame."""
-        return (self.vertices.max(0) + self.vertices.min(0)) / 2
+        return np.asarray((self.vertices.max(0) + self.vertices.min(0)) / 2)
 
     @cached_property
     def radius(self) -> float:

@@ -1,8 +1,8 @@
 """Save one scene as a .glb that any glTF reader shows, and load it again exactly.
 
-What glTF can say is said in glTF: a node per object with mesh, texture and pose, the camera, a directional light
-(KHR_lights_punctual). What it cannot, and the exact float32 numbers of everything, is in the scene's `extras`
-under "unrender"; loading reads those.
+What glTF can say is said in glTF: a node per object with mesh, texture and pose, the camera, a directional
+light (KHR_lights_punctual). What it cannot, and the exact float32 numbers of everything, is in the scene's
+`extras` under "unrender"; loading reads those.
 """
 
 import io
@@ -34,8 +34,8 @@ class SceneFileError(ValueError):
 def save_scene(scene: Scene, world: World, path: str | Path) -> None:
     """Write one scene as a binary glTF file, whole or not at all.
 
-    glTF's camera has no principal point and no ambient light, and its light is in lux: a viewer shows nearly, not
-    exactly, what the engines draw.
+    The format's camera has no principal point, it knows no ambient light, and its light is in lux: a viewer
+    shows nearly, not exactly, what the engines draw.
 
     Args:
         scene: A batch of one; index the batch to choose.
@@ -55,8 +55,8 @@ def save_scene(scene: Scene, world: World, path: str | Path) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
-            os.chmod(temporary, 0o644)  # mkstemp's own mode keeps others from reading
-            os.replace(temporary, path)
+            Path(temporary).chmod(0o644)  # mkstemp's own mode keeps others from reading
+            Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
@@ -69,12 +69,12 @@ def load_scene(path: str | Path, world: World) -> Scene:
 
     Args:
         path: The .glb file.
-        world: A world that has every asset the file names. Slots are the world's: empty ones are added or left
-            out as needed.
+        world: A world that has every asset the file names. The scene gets its slots: empty ones are added, or
+            left out, as needed.
 
     Raises:
-        SceneFileError: If the file is missing, is no .glb, was not written by this program, names an asset that the
-            world does not have, or has more objects than the world's slots.
+        SceneFileError: If the file is missing, is no .glb, was not written by this program, names an asset
+            that the world does not have, or has more objects than the world's slots.
     """
     path = Path(path)
     stored = _extras(path)
@@ -88,7 +88,7 @@ def load_scene(path: str | Path, world: World) -> Scene:
 
 
 def world_of(path: str | Path) -> str:
-    """What to hand to `World.load` for the world a scene file was made in; "" where it came from no world file.
+    """What to hand to `World.load` for the world of a scene file; "" where that came from no world file.
 
     Raises:
         SceneFileError: As for `load_scene`.
@@ -328,7 +328,7 @@ class _Writer:
         )
 
     def _light(self, light: Light) -> None:
-        """glTF's light shines along its node's -z; pi turns a share of albedo into lux on a Lambert surface."""
+        """The light's node shines along its -z; pi makes lux of a share of albedo on a Lambert surface."""
         name = "KHR_lights_punctual"
         entry = {"type": "directional", "name": "light", "intensity": math.pi * light.intensity[0].item()}
         self.root.extensionsUsed.append(name)

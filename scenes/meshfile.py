@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, UInt8
 
 from scenes.asset import Asset, Symmetry
 from scenes.shapes import Mesh, is_closed, merge, split_at_creases
+from scenes.symmetry import find_symmetry
 
 FORMATS = (".glb", ".gltf", ".obj", ".ply", ".stl")
 LARGEST_TEXTURE = 1024  # [texels]; larger pictures are scaled down
@@ -40,21 +41,22 @@ def read_asset(
 ) -> Asset:
     """The asset in a mesh file, in the file's own frame and units (taken as metres).
 
-    A file's whole scene graph becomes one rigid mesh. Normals are the file's own; where it has none, or they are
-    unusable, surfaces are smooth where neighbours meet below `crease_degrees`. Colours are texture times material
-    colour (glTF) or one of them (OBJ) times vertex colours; PLY and OBJ vertex colours are taken as sRGB, all other
-    numbers as linear. Transparency, metalness and further maps are left out.
+    A file's whole scene graph becomes one rigid mesh. Normals are the file's own; where it has none, or they
+    are unusable, surfaces are smooth where neighbours meet below `crease_degrees`. Colours are texture times
+    material colour (glTF) or the first of them (OBJ), times vertex colours; PLY and OBJ vertex colours are
+    taken as sRGB, all other numbers as linear. Transparency, metalness and further maps are left out.
 
     Args:
         path: A .glb, .gltf, .obj, .ply or .stl file.
         name: The asset's name; the file's, without its ending, when left out.
-        colour_free: True where a scene's tint is unknown. When left out: where the file says nothing about colour.
-        specular, shininess: The highlight; see `Asset`.
+        colour_free: True where a scene's tint is unknown. When left out: where the file states no colour.
+        specular: Strength of the highlight; see `Asset`.
+        shininess: Its exponent.
         crease_degrees: Smallest angle [degrees] between neighbours that shows as an edge.
 
     Raises:
-        MeshError: If the file is missing, is no mesh, has no faces, has vertices that are not finite or indices
-            out of range, or has no extent.
+        MeshError: If the file is missing, is no mesh, has no faces, has vertices that are not finite or
+            indices out of range, or has no extent.
     """
     path = Path(path)
     parts = [_part(*found, path, crease_degrees) for found in _geometries(path)]
@@ -69,8 +71,6 @@ def read_asset(
         faces = np.ascontiguousarray(faces[:, ::-1])
     normals = _facing_out(mesh.vertices, faces, mesh.normals)
     plain = texture is None and float(np.ptp(mesh.colours, axis=0).max()) < 1e-3
-    from scenes.symmetry import find_symmetry
-
     return Asset(
         name=name if name is not None else path.stem,
         vertices=mesh.vertices,
@@ -88,7 +88,7 @@ def read_asset(
 
 
 def _geometries(path: Path) -> list[tuple[Any, Float[np.ndarray, "4 4"]]]:
-    """Every triangle mesh in the file with its matrix world_from_geometry, checked for finiteness and range."""
+    """Every triangle mesh in the file with its matrix world_from_geometry, both checked."""
     if not path.is_file():
         raise MeshError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
     if path.suffix.lower() not in FORMATS:
@@ -131,7 +131,6 @@ def _check_obj(path: Path) -> None:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise MeshError(f"{path} cannot be read: {error.strerror or error}") from None
-    # A statement may end in a backslash and go on in the next line; none of the counted ones does in practice.
     count = sum(line.startswith(("v ", "v\t")) for line in lines)
     seen = 0
     for number, line in enumerate(lines, 1):
@@ -177,7 +176,9 @@ def _part(geometry: Any, matrix: Float[np.ndarray, "4 4"], path: Path, crease_de
     return _Part(mesh, texture, coloured)
 
 
-def _unsplit(vertices, faces, normals, uv, colours) -> Mesh:  # type: ignore[no-untyped-def]
+def _unsplit(
+    vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray, uv: np.ndarray, colours: np.ndarray
+) -> Mesh:
     """A mesh with the file's own normals; corners of one vertex that differ in colour are parted."""
     corner = faces.reshape(-1)
     rows = np.concatenate([corner[:, None], uv.reshape(-1, 2), colours.reshape(-1, 3)], 1)
@@ -314,7 +315,7 @@ def _inside(mesh: Mesh, path: Path) -> Float[np.ndarray, "vertex 2"]:
         raise MeshError(
             f"{path} repeats one of its several textures; bake them into one picture, or give the parts apart"
         )
-    return uv
+    return np.asarray(uv)
 
 
 def _area(vertices: np.ndarray, faces: Int[np.ndarray, "face 3"]) -> Float[np.ndarray, "face"]:
@@ -327,7 +328,7 @@ def _volume(vertices: np.ndarray, faces: Int[np.ndarray, "face 3"]) -> float:
     return float((a * np.cross(b, c)).sum() / 6)
 
 
-def _facing_out(vertices, faces, normals):  # type: ignore[no-untyped-def]
+def _facing_out(vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """Normals on the side from which their faces wind counter-clockwise."""
     a, b, c = vertices[faces].astype(np.float64).transpose(1, 0, 2)
     flat = np.cross(b - a, c - a)

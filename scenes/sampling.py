@@ -69,7 +69,8 @@ def _random_rotations(scene: Scene, generator: torch.Generator | None) -> Float[
     )
     # Through the rotation vector and back, so that packing and unpacking a sample gives the same numbers.
     vector = roma.unitquat_to_rotvec(turns.reshape(-1, 4))
-    return roma.rotvec_to_unitquat(vector).reshape(len(scene), scene.slots, 4)
+    rotation: Tensor = roma.rotvec_to_unitquat(vector).reshape(len(scene), scene.slots, 4)
+    return rotation
 
 
 def _separated(
@@ -96,8 +97,10 @@ def _separated(
     return place
 
 
-def _place(start, radius, low, high, generator) -> Tensor | None:  # type: ignore[no-untyped-def]
-    """Positions [n, 3] one after another, each the first try that touches none before it; None if one finds none."""
+def _place(
+    start: Tensor, radius: Tensor, low: Tensor, high: Tensor, generator: torch.Generator | None
+) -> Tensor | None:
+    """Positions [n, 3], each the first try that touches none before it; None where one finds no room."""
     axes = [0, 2]
     spots = torch.empty_like(start)
     for i in range(len(start)):

@@ -1,6 +1,8 @@
 """Scene: what is in a batch of pictures, as tensors."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import roma
 import torch
@@ -98,21 +100,24 @@ class Scene:
         asset[:, slot] = -1
         return replace(self, asset=asset)
 
-    def _map(self, change) -> "Scene":  # type: ignore[no-untyped-def]
-        return _map(self, change)
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Scene":
+        mapped: Scene = _map(self, change)
+        return mapped
 
 
 def stack(scenes: list[Scene]) -> Scene:
     """One batch of several batches with the same number of slots and the same picture size."""
-    return _zip(scenes, lambda tensors: torch.cat(tensors))
+    joined: Scene = _zip(scenes, lambda tensors: torch.cat(tensors))
+    return joined
 
 
 def matrix(rotation: Float[Tensor, "... 4"]) -> Float[Tensor, "... 3 3"]:
     """Rotation matrices of unit quaternions xyzw."""
-    return roma.unitquat_to_rotmat(rotation)
+    turned: Tensor = roma.unitquat_to_rotmat(rotation)
+    return turned
 
 
-def _map(value, change):  # type: ignore[no-untyped-def]
+def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, Scene | Camera | Light):
@@ -120,7 +125,7 @@ def _map(value, change):  # type: ignore[no-untyped-def]
     return value
 
 
-def _zip(values, join):  # type: ignore[no-untyped-def]
+def _zip(values: list[Any], join: Callable[[list[Tensor]], Tensor]) -> Any:
     first = values[0]
     if isinstance(first, Tensor):
         return join(values)

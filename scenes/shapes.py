@@ -49,8 +49,8 @@ def split_at_creases(
 ) -> Mesh:
     """A mesh with a normal at each face's corner, smooth where faces meet below the crease angle.
 
-    The normal of a corner is the mean, weighted by the faces' angles at the vertex, over the faces around that
-    vertex whose own normal is within `crease_degrees` of the corner's face. Faces without area are dropped.
+    The normal of a corner is the mean, weighted by the faces' angles at the vertex, over the faces around
+    that vertex whose own normal is within `crease_degrees` of the corner's face. Faces without area go.
 
     Args:
         vertices: Positions [m], one per point of the surface (welded), [P, 3].
@@ -84,7 +84,9 @@ def split_at_creases(
     )
 
 
-def _corner_normals(vertices, faces, corners, flat, threshold):  # type: ignore[no-untyped-def]
+def _corner_normals(
+    vertices: np.ndarray, faces: np.ndarray, corners: np.ndarray, flat: np.ndarray, threshold: float
+) -> np.ndarray:
     """Unit normals [3 F, 3] of all corners; see `split_at_creases`."""
     ahead, behind = np.roll(corners, -1, 1) - corners, np.roll(corners, 1, 1) - corners
     cosine = (ahead * behind).sum(-1) / (np.linalg.norm(ahead, axis=-1) * np.linalg.norm(behind, axis=-1))
@@ -103,7 +105,7 @@ def _corner_normals(vertices, faces, corners, flat, threshold):  # type: ignore[
     smooth = (flat[a // 3] * flat[b // 3]).sum(1) >= threshold
     a, b = a[smooth], b[smooth]
     total = np.stack([np.bincount(a, angle[b] * flat[b // 3, k], len(vertex)) for k in range(3)], 1)
-    return total / np.linalg.norm(total, axis=1, keepdims=True)
+    return np.asarray(total / np.linalg.norm(total, axis=1, keepdims=True))
 
 
 def is_closed(vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]) -> bool:
@@ -161,7 +163,7 @@ def box(
     if colours.shape != (6, 3):
         raise ValueError(f"face_colours must be six linear colours, got shape {list(colours.shape)}")
     if not centred:
-        points = points + [0.0, half[1], 0.0]
+        points = points + np.array([0.0, half[1], 0.0])
     return split_at_creases(
         points,
         weld.reshape(-1)[index],
@@ -176,13 +178,13 @@ def lathe(
     """The surface swept by turning a profile about the y axis.
 
     Args:
-        profile: Points (radius, height) [m] from the bottom to the top along the outside; closed where it begins
-            and ends on the axis (radius 0), or returns to its first point.
+        profile: Points (radius, height) [m] from the bottom to the top along the outside; closed where it
+            begins and ends on the axis (radius 0), or returns to its first point.
         segments: Number of steps around, at least 3.
-        smooth: Points per piece of the profile; above 1 a curve through the points replaces the straight lines.
+        smooth: Steps per piece of the profile; above 1 a curve through the points replaces straight lines.
         crease_degrees: See `split_at_creases`.
 
-    The texture runs once around, from +z towards +x, and from the profile's end (top of the picture) to its start.
+    The texture runs once around, from +z towards +x, and from the profile's end (its top row) to the start.
     """
     outline = np.asarray(profile, np.float64)
     if outline.ndim != 2 or outline.shape[1] != 2 or len(outline) < 2:
@@ -275,7 +277,7 @@ def pyramid(side: float = 0.2, height: float = 0.17) -> Mesh:
 
 
 def plane(width: float = 2.0, depth: float = 2.0, *, divisions: int = 4, tiles: float = 1.0) -> Mesh:
-    """A level rectangle [m] that faces up, centred on the origin; its texture repeats `tiles` times a side."""
+    """A level rectangle [m] facing up, centred on the origin; its texture repeats `tiles` times a side."""
     step = np.linspace(0, 1, divisions + 1)
     v, u = np.meshgrid(step, step, indexing="ij")
     vertices = np.stack([(u - 0.5) * width, np.zeros_like(u), (v - 0.5) * depth], -1).reshape(-1, 3)

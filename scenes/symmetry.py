@@ -18,9 +18,9 @@ GROUP = 60  # the largest finite group of turns, the icosahedron's
 def find_symmetry(vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]) -> Symmetry:
     """The turns that leave a mesh's shape as it is: a sphere's, an axis of revolution, discrete turns.
 
-    Every such turn leaves the surface's centre of gravity where it is. Axes tried are the principal axes of the
-    surface, the frame's own axes, and the line from the origin to the centre of gravity; others, such as a cube's
-    that stands askew, are not found.
+    Every such turn leaves the surface's centre of gravity where it is. Axes tried are the principal axes of
+    the surface, the frame's own axes, and the line from the origin to the centre of gravity; others, such as
+    those of a cube that stands askew, are not found.
 
     Args:
         vertices: Positions [m], [V, 3].
@@ -36,7 +36,7 @@ def find_symmetry(vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray
 
     radius = np.linalg.norm(np.concatenate([corners.mean(1), corners.reshape(-1, 3)]), axis=1)
     if np.ptp(radius) < ROUND * diameter:
-        return Symmetry(sphere=True, centre=_at_origin(centre, np.linalg.norm(centre), diameter))
+        return Symmetry(sphere=True, centre=_at_origin(centre, float(np.linalg.norm(centre)), diameter))
 
     candidates = _distinct([*np.eye(3), *axes, centre] if np.linalg.norm(centre) > 0 else [*np.eye(3), *axes])
     round_axis = next((a for a in candidates if _revolves(surface, points, a, ROUND * diameter)), None)
@@ -82,11 +82,11 @@ class _Surface:
         _, near = self.tree.query(points, k=min(12, len(self.corners)))
         near = near.reshape(len(points), -1)
         a, b, c = (self.corners[near, k] for k in range(3))
-        return _point_triangle(points[:, None], a, b, c).min(1)
+        return np.asarray(_point_triangle(points[:, None], a, b, c).min(1))
 
 
-def _point_triangle(p, a, b, c):  # type: ignore[no-untyped-def]
-    """Distance of points from triangles, broadcast over leading axes: the plane's inside, else the nearest edge."""
+def _point_triangle(p: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Distance of points from triangles: from the plane above the inside, else from the nearest edge."""
     normal = np.cross(b - a, c - a)
     normal = normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-300)
     inside = np.ones(normal.shape[:-1], bool)
@@ -113,7 +113,7 @@ def _principal_axes(corners: Float[np.ndarray, "face 3 3"]) -> tuple[np.ndarray,
 
 
 def _small_triangles(corners: Float[np.ndarray, "face 3 3"], longest: float) -> Float[np.ndarray, "more 3 3"]:
-    """The same surface, triangles halved across their longest edge until none is longer than `longest`."""
+    """The same surface, triangles halved across their longest edge until all are below `longest` [m]."""
     done: list[np.ndarray] = []
     for _ in range(24):
         edges = np.linalg.norm(np.roll(corners, -1, 1) - corners, axis=2)
@@ -157,7 +157,7 @@ def _distinct(axes: Iterable[np.ndarray]) -> list[np.ndarray]:
 
 
 def _group(turns: list[np.ndarray]) -> list[np.ndarray]:
-    """All products of the turns, the identity first; the turns alone where they are too many to be a group."""
+    """All products of the turns, the identity first; it alone where they are too many to be a group."""
     found: list[np.ndarray] = []
     waiting = list(turns)
     while waiting:
@@ -173,4 +173,4 @@ def _group(turns: list[np.ndarray]) -> list[np.ndarray]:
 
 def _at_origin(centre: np.ndarray, moved: float, diameter: float) -> np.ndarray:
     """Zero where the turns about `centre` are, within tolerance, turns about the origin too."""
-    return (centre if moved > EXACT * diameter else np.zeros(3)).astype(np.float32)
+    return np.asarray(centre if moved > EXACT * diameter else np.zeros(3), np.float32)

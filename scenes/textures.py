@@ -1,6 +1,7 @@
-"""Pictures made by code for the bundled assets: labels, covers, wood. The same arguments give the same texels.
+"""Pictures made by code for the bundled assets: labels, covers, wood.
 
-Every function returns sRGB-encoded texels, uint8 [h, w, 3]. Colours are sRGB triples in [0, 1].
+The same arguments give the same texels. Every function returns sRGB-encoded texels, uint8 [h, w, 3]; colours
+are sRGB triples in [0, 1].
 """
 
 import math

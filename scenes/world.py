@@ -38,8 +38,8 @@ class Interval:
 class CameraPrior:
     """What is known of the camera: it circles `target`, upright, and looks at it.
 
-    The eye lies at target + distance * (cos(elevation) sin(azimuth), sin(elevation), cos(elevation) cos(azimuth)).
-    With distance, azimuth and elevation 0 the camera's frame is the world's.
+    The eye lies at target + distance * (cos(elevation) sin(azimuth), sin(elevation),
+    cos(elevation) cos(azimuth)). With distance, azimuth and elevation 0 the camera's frame is the world's.
     """
 
     width: int  # [px]
@@ -55,7 +55,7 @@ class CameraPrior:
 
 @dataclass(frozen=True)
 class LightPrior:
-    """What is known of the light: direction by azimuth (from +z towards +x) and elevation, strengths in linear light."""
+    """What is known of the light: azimuth (from +z towards +x), elevation, strengths in linear light."""
 
     azimuth: Interval  # [rad]
     elevation: Interval  # [rad], within (-pi/2, pi/2)
@@ -114,8 +114,8 @@ class World:
         """The world called `source`: a bundled name, a folder with a world.toml, or a world.toml.
 
         Raises:
-            WorldError: If there is none, or it does not say what a world must; the message names file, key and
-                what is allowed.
+            WorldError: If there is none, or it does not say what a world must; the message names file, key
+                and what is allowed.
         """
         from scenes.worldfile import load_world
 
@@ -223,11 +223,9 @@ class World:
         return self._scene(values, like)
 
     def active(self, scene: Scene) -> Bool[Tensor, "batch parameter"]:
-        """True where an entry of theta changes the picture: its slot is filled, its asset's colour is free."""
+        """True where an entry of theta changes the picture: its slot is filled, its asset has it free."""
         free = torch.tensor([a.colour_free for a in self.assets] + [False])
-        turns = torch.tensor(
-            [not (self.placement == "upright" and _revolves(a)) for a in self.assets] + [False]
-        )
+        turns = torch.tensor([self.placement == "free" or not _revolves(a) for a in self.assets] + [False])
         filled, tinted, turning = scene.asset >= 0, free[scene.asset], turns[scene.asset]
         rows = []
         for c in self._columns:
@@ -264,7 +262,7 @@ class World:
             for k, axis in enumerate("xyz"):
                 values[f"object{s}.{axis}"] = scene.translation[:, s, k]
             if self.placement == "upright":
-                x, y, z, w = scene.rotation[:, s].unbind(-1)
+                _, y, _, w = scene.rotation[:, s].unbind(-1)
                 values[f"object{s}.yaw"] = 2.0 * torch.atan2(torch.copysign(y, y * w), w.abs())
             else:
                 vector = roma.unitquat_to_rotvec(scene.rotation[:, s])
