@@ -39,7 +39,7 @@ class OpenGLEngine:
         *,
         size: tuple[int, int] = (128, 128),
         samples: int = 2,
-        shadow_size: int = 512,
+        shadow_size: int = 256,
         anisotropy: float = 1.0,
     ) -> None:
         """Open the engine.

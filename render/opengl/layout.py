@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scenes.asset import Asset
 from scenes.scene import Scene
 from scenes.world import World
 
@@ -14,7 +15,7 @@ SCENE_FLOATS = 24  # SceneData in scenes.glsl
 _NEAREST = (
     1e-3  # the near plane is at least this share of the far plane, which keeps depth tests exact to 1e-4
 )
-_SHADOW_REACH = 3.0  # the shadow map covers at most so many radii of the objects' bounding sphere
+_SHADOW_REACH = 3.0  # scenery shades scenery within so many radii of the objects' bounding sphere
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Arranger:
         self._centre = np.array([a.centre for a in everything], np.float64).reshape(-1, 3)
         self._radius = np.array([a.radius for a in everything], np.float64)
         self._shadow_size = shadow_size
+        self._reach = 1.0 if len(world.scenery) < 2 and all(map(_convex, world.scenery)) else _SHADOW_REACH
 
     def arrange(self, scene: Scene, size: tuple[int, int]) -> Layout:
         """The scenes as arrays, for pictures of `size` (H, W) [px].
@@ -106,15 +108,16 @@ class Arranger:
     def _shadow(self, light, centre, radius, there):  # type: ignore[no-untyped-def]
         """Rows of shadow_from_world [B, 3, 4] and the width of a texel [m], [B].
 
-        The map looks along the light at the sphere around everything. Its extent grows in steps and its origin is a
-        whole number of texels, so that a small move of an object leaves the texels, and the other shadows, in place.
+        The map looks along the light at the sphere around everything, or around the objects alone where nothing else
+        can be shaded or seen to be. Its extent grows in steps and its origin is a whole number of texels, so that
+        a small move of an object leaves the texels, and the other shadows, in place.
         """
         objects = there & (np.arange(there.shape[1]) < there.shape[1] - self._scenery)
         middle, extent = _sphere(centre, radius, there)
         near_middle, near_extent = _sphere(centre, radius, objects | (~objects.any(1, keepdims=True) & there))
-        local = extent > _SHADOW_REACH * near_extent
+        local = extent > self._reach * near_extent
         middle = np.where(local[:, None], near_middle, middle)
-        extent = np.where(local, _SHADOW_REACH * near_extent, extent)
+        extent = np.where(local, self._reach * near_extent, extent)
         extent = 2.0 ** (np.ceil(4.0 * np.log2(np.maximum(extent, 1e-6))) / 4.0)
         texel = 2.0 * extent / self._shadow_size
 
@@ -137,6 +140,18 @@ class Arranger:
         matrix[:, 2, :3] = -light / length[:, None]
         matrix[:, 2, 3] = (near + margin) / length
         return matrix, texel
+
+
+def _convex(asset: Asset) -> bool:
+    """True for a mesh that cannot shade itself: no vertex lies before the plane of a face."""
+    corner = asset.vertices[asset.faces].astype(np.float64)
+    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-30)
+    vertices = np.unique(asset.vertices, axis=0)
+    if len(normal) * len(vertices) > 10**7:
+        return False  # large scenery is never convex, and this test grows with the square
+    before = vertices @ normal.T - (corner[:, 0] * normal).sum(1)
+    return bool(before.max(initial=0.0) <= 1e-4 * asset.radius)
 
 
 def _projection(scene, size, centre, radius, there):  # type: ignore[no-untyped-def]
