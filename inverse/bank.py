@@ -1,0 +1,153 @@
+"""Bank: sketches of every asset all over the world's ranges, scored against a picture in one pass."""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inverse.candidates import Candidates, Moves, Pinhole, join
+from inverse.sketch import Footprints, Lamp, Rest, Sketcher, Target, View
+from scenes import World
+
+_SPACING = 1.5  # [px] of the bank's pictures between neighbouring positions
+_MOST = 120_000  # candidates of one bank
+
+
+class Bank:
+    """All candidates of a world on a grid of its free moves, sketched once for a camera."""
+
+    def __init__(self, sketcher: Sketcher, world: World, moves: Moves, pinhole: Pinhole, view: View) -> None:
+        self.sketcher, self.view = sketcher, view
+        grid = _grid(world, moves, pinhole, view)
+        linear, translation = pinhole.place(grid)
+        centre = (linear @ moves.centre[grid.asset][..., None])[..., 0] + translation
+        depth = (-centre[:, 2]).clamp_min(1e-6)
+        x = view.centre[0] + view.focal[0] * centre[:, 0] / depth
+        y = view.centre[1] - view.focal[1] * centre[:, 1] / depth
+        seen = (centre[:, 2] < 0) & (x > 0) & (x < view.width) & (y > 0) & (y < view.height)
+        grid, linear, translation, depth = grid[seen], linear[seen], translation[seen], depth[seen]
+        radius = view.focal[1] * moves.radius[grid.asset] * grid.scale / depth
+        window = max(1, min(int(2.0 * float(radius.max())) + 3, max(view.height, view.width)))
+        self.candidates = grid
+        parts = []
+        for i in range(0, len(grid), 4096):
+            j = slice(i, i + 4096)
+            sketch = sketcher.draw(grid.asset[j], linear[j], translation[j], view, window=window, coarse=True)
+            parts.append(sketcher.footprints(sketch, view))
+        self.footprints = _joined(parts)
+        self._shaded: tuple[tuple[float, ...], Tensor] | None = None
+
+    def score(self, lamp: Lamp, target: Target, rest: Rest, chosen: Tensor | None = None) -> Float[Tensor, "candidate"]:
+        """Change of the number of wrong pixels that each candidate (or each `chosen` one) brings over the rest."""
+        key = (*[float(v) for v in lamp.direction], lamp.intensity, lamp.ambient)
+        if self._shaded is None or self._shaded[0] != key:
+            self._shaded = (key, self.sketcher.shade(self.footprints, lamp))
+        return self.sketcher.score(self.footprints, self._shaded[1], chosen, target, rest)
+
+
+def spread(
+    c: Candidates, score: Float[Tensor, "candidate"], most: int, *, distance: float, turn: float, per_asset: int
+) -> Tensor:
+    """Indices of the best candidates, none close to a better one of the same asset (non-maximum suppression).
+
+    Args:
+        c: The candidates.
+        score: Smaller is better; candidates with a score of 0 or more are left out.
+        most: How many to take at the most.
+        distance: Of two with the same asset nearer than this [m] ...
+        turn: ... and turned by less than this [rad], the better one stays.
+        per_asset: Most candidates of one asset.
+    """
+    order = score.argsort()[: 60 * most]
+    order = order[score[order] < 0]
+    asset, position = c.asset[order].numpy(), c.translation[order].numpy()
+    rotation = c.rotation[order].reshape(-1, 9).numpy()
+    alike = 1.0 + 2.0 * math.cos(min(turn, math.pi))
+    alive, kept, counts = np.ones(len(order), bool), [], {}
+    for i in range(len(order)):
+        if not alive[i] or counts.get(asset[i], 0) >= per_asset:
+            continue
+        kept.append(i)
+        counts[asset[i]] = counts.get(asset[i], 0) + 1
+        if len(kept) == most:
+            break
+        near = (asset == asset[i]) & (np.abs(position - position[i]).max(1) < distance)
+        if turn < math.pi:
+            near &= rotation @ rotation[i] > alike  # trace of R^T R' = 1 + 2 cos(angle)
+        alive &= ~near
+    return order[kept]
+
+
+def rotations(count: int) -> Float[Tensor, "rotation 3 3"]:
+    """Well-spread rotations: super-Fibonacci spirals (Alexa 2022)."""
+    phi, psi = math.sqrt(2.0), 1.533751168755204288118041
+    s = torch.arange(count, dtype=torch.float64) + 0.5
+    r, big = torch.sqrt(s / count), torch.sqrt(1.0 - s / count)
+    alpha, beta = 2.0 * math.pi * s / phi, 2.0 * math.pi * s / psi
+    x, y, z, w = r * alpha.sin(), r * alpha.cos(), big * beta.sin(), big * beta.cos()
+    rows = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),
+        2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w),
+        2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    return torch.stack(rows, -1).reshape(-1, 3, 3).float()
+
+
+def yaws(angles: Tensor) -> Float[Tensor, "angle 3 3"]:
+    """Rotations about +y."""
+    c, s, zero, one = angles.cos(), angles.sin(), torch.zeros_like(angles), torch.ones_like(angles)
+    return torch.stack([c, zero, s, zero, one, zero, -s, zero, c], -1).reshape(-1, 3, 3)
+
+
+def _grid(world: World, moves: Moves, pinhole: Pinhole, view: View) -> Candidates:
+    middle = torch.tensor([i.middle for i in world.position])
+    depth = float((pinhole.rotation @ (middle - pinhole.eye))[2].abs().clamp_min(1e-3))
+    step = _SPACING * depth / view.focal[1]
+    places = torch.cartesian_prod(*[_ticks(i.low, i.high, step) for i in world.position]).reshape(-1, 3)
+    sizes = _sizes(world)
+    parts = []
+    for a in range(len(world.assets)):
+        turns = yaws(_yaw_ticks(world, float(moves.period[a]))) if moves.upright else rotations(1 if moves.spheres[a] else 2000)
+        i, j, k = torch.meshgrid(torch.arange(len(places)), torch.arange(len(turns)), torch.arange(len(sizes)), indexing="ij")
+        i, j, k = i.reshape(-1), j.reshape(-1), k.reshape(-1)
+        parts.append(Candidates(torch.full_like(i, a), turns[j], places[i], sizes[k]))
+    grid = join(parts)
+    if len(grid) > _MOST:
+        keep = torch.linspace(0, len(grid) - 1, _MOST).long()
+        grid = grid[keep]
+    return grid
+
+
+def _ticks(low: float, high: float, step: float) -> Tensor:
+    count = max(1, round((high - low) / step) + 1) if high > low else 1
+    return torch.linspace(low, high, count) if count > 1 else torch.tensor([(low + high) / 2])
+
+
+def _sizes(world: World) -> Tensor:
+    low, high = math.log(world.scale.low), math.log(world.scale.high)
+    count = math.ceil((high - low) / 0.15 - 1e-6)
+    if count < 1:
+        return torch.tensor([world.scale.low])
+    width = (high - low) / count
+    return torch.exp(low + width * (torch.arange(count) + 0.5))
+
+
+def _yaw_ticks(world: World, period: float) -> Tensor:
+    if period == 0.0 or not world.yaw.free:
+        return torch.tensor([world.yaw.middle])
+    width = min(period, world.yaw.high - world.yaw.low)
+    count = max(3, math.ceil(width / math.radians(40.0)))
+    return world.yaw.low + width * (torch.arange(count) + 0.5) / count
+
+
+def _joined(parts: list[Footprints]) -> Footprints:
+    starts, total = [torch.zeros(1, dtype=torch.int32)], 0
+    for p in parts:
+        starts.append(p.starts[1:] + total)
+        total += int(p.starts[-1])
+    return Footprints(
+        torch.cat(starts).int(),
+        *[torch.cat([getattr(p, name) for p in parts]) for name in ("pixel", "inverse_depth", "normal", "albedo", "tinted")],
+    )

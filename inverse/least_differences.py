@@ -1,0 +1,209 @@
+"""Least differences: Levenberg-Marquardt on a whole scene, its Jacobian made of the engine's own pictures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from inverse.candidates import Candidates, Moves, Pinhole
+from inverse.losses import Evidence, covered
+from render.engine import Engine
+from scenes import Scene, World
+from scenes.scene import matrix
+
+_BATCH = 32  # scenes drawn per call
+_DAMPINGS = (0.1, 1.0, 10.0, 100.0)
+_SMOOTH = {"colour": 0.02, "light": 0.04, "background": 0.02}  # steps of entries that move no outline
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A scene with what the engine's picture of it costs.
+
+    Attributes:
+        scene: One scene.
+        image: The engine's picture, [H, W, 3].
+        cost: Wrong pixels, [H, W].
+        instance_id: Which slot each pixel shows, int32 [H, W].
+    """
+
+    scene: Scene
+    image: Float[Tensor, "height width 3"]
+    cost: Float[Tensor, "height width"]
+    instance_id: Tensor
+
+    @property
+    def total(self) -> float:
+        """Number of wrong pixels."""
+        return float(self.cost.sum())
+
+
+class Judge:
+    """The engine's own pictures, compared with the evidence, counted."""
+
+    def __init__(self, engine: Engine, world: World, evidence: Evidence) -> None:
+        self.engine, self.world, self.evidence = engine, world, evidence
+        self.moves = Moves(world)
+        self.renders = 0
+        self.watch: Callable[[Fit], None] | None = None  # told of every accepted fit
+
+    def draw(self, scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
+        """rgb [B, H, W, 3], instance ids [B, H, W] and inverse depth [B, H, W] of a batch, at the evidence's size."""
+        images, ids, depths = [], [], []
+        for i in range(0, len(scene), _BATCH):
+            frame = self.engine.render(scene[i : i + _BATCH], size=self.evidence.size)
+            if frame.instance_id is None or frame.depth is None:
+                raise ValueError(f"recovery needs an engine that gives instance ids and depth; {self.engine.name} does not")
+            images.append(frame.rgb)
+            ids.append(frame.instance_id)
+            depths.append(1.0 / frame.depth.clamp_min(1e-6))
+        self.renders += len(scene)
+        return torch.cat(images), torch.cat(ids), torch.cat(depths)
+
+    def costs(self, scene: Scene) -> Float[Tensor, "batch"]:
+        """Number of wrong pixels of each scene."""
+        image, ids, _ = self.draw(scene)
+        return self._cost(image, ids).sum((1, 2))
+
+    def fit(self, scene: Scene) -> Fit:
+        """Judge one scene."""
+        image, ids, _ = self.draw(scene)
+        return Fit(scene, image[0], self._cost(image, ids)[0], ids[0])
+
+    def _cost(self, image: Tensor, ids: Tensor) -> Tensor:
+        seen = covered(ids, self.world.count[1])
+        return self.evidence.cost(image, None if seen is None else seen.float())
+
+    def steps(self, scene: Scene, pixels: float) -> Float[Tensor, "parameter"]:
+        """A step for each entry of theta that moves outlines by about `pixels`, or changes colours visibly."""
+        world, moves = self.world, self.moves
+        slots = list(range(world.count[1]))
+        asset = scene.asset[0].clamp_min(0)
+        objects = Candidates(asset, matrix(scene.rotation[0]), scene.translation[0], scene.scale[0])
+        pinhole = Pinhole.of(scene.camera)
+        per_slot = moves.steps(objects, pinhole, pinhole.view(*self.evidence.size), pixels)
+        names = ["xyz"[k] for k in moves.axes] + (["yaw"] if moves.upright else [f"rotation_{a}" for a in "xyz"])
+        names += ["scale"] if moves.sized else []
+        lookup = {f"object{s}.{name}": float(per_slot[s, k]) for s in slots for k, name in enumerate(names)}
+        width = pixels / self.evidence.size[1]
+        lookup |= {"camera.azimuth": width, "camera.elevation": width}
+        lookup["camera.distance"] = width * float(scene.camera.translation[0].norm().clamp_min(0.1))
+        lookup["camera.focal"] = width * float(scene.camera.focal[0, 1])
+        return torch.tensor([lookup.get(n) or _SMOOTH.get(g, 0.02) for n, g in zip(world.names, world.groups, strict=True)])
+
+    def polish(self, start: Fit, *, free: Bool[Tensor, "parameter"] | None = None, iterations: int, pixels: float = 0.7) -> Fit:
+        """Levenberg-Marquardt on theta: central differences of the engine's pictures for what moves outlines, one-sided
+        ones for colours and light; four dampings are tried at once.
+
+        Args:
+            start: Where to begin.
+            free: Entries of theta that may change; None: all that are active.
+            iterations: Most Jacobians to build.
+            pixels: Shift of outlines by the difference steps.
+
+        Returns:
+            The best fit met; never worse than `start`.
+        """
+        best, damping = start, 1e-2
+        for _ in range(iterations):
+            columns = self._columns(best.scene, free)
+            if len(columns) == 0:
+                return best
+            normal, descent = self._normal(best, columns, pixels)
+            theta = self.world.pack(best.scene)[0]
+            trials, dampings = [], [damping * d for d in _DAMPINGS]
+            for d in dampings:
+                step = -torch.linalg.solve(normal + torch.diag(normal.diagonal() * d + 1e-9), descent)
+                limit = 5.0 * self.steps(best.scene, pixels)[columns]
+                trial = theta.clone()
+                trial[columns] += torch.maximum(torch.minimum(step, limit), -limit)
+                trials.append(self._clamp(trial))
+            scenes = self.world.unpack(torch.stack(trials), like=best.scene)
+            image, ids, _ = self.draw(scenes)
+            cost = self._cost(image, ids)
+            k = int(cost.sum((1, 2)).argmin())
+            gain = best.total - float(cost[k].sum())
+            if gain <= 0:
+                damping = dampings[-1] * 10.0
+                if damping > 1e6:
+                    break
+                continue
+            best = Fit(scenes[k], image[k], cost[k], ids[k])
+            damping = max(1e-6, dampings[k] * (0.1 if k == 0 else 1.0))
+            if self.watch:
+                self.watch(best)
+            if gain < max(0.02, 1e-3 * best.total):
+                break
+        return best
+
+    def _columns(self, scene: Scene, free: Tensor | None) -> Tensor:
+        active = self.world.active(scene)[0]
+        return (active if free is None else active & free).nonzero()[:, 0]
+
+    def _clamp(self, theta: Tensor) -> Tensor:
+        """Keep what has hard ends within its range; angles may pass theirs and come back round."""
+        low, high = self.world.low, self.world.high
+        hard = torch.tensor([u != "rad" or n.endswith("elevation") for n, u in zip(self.world.names, self.world.units, strict=True)])
+        return torch.where(hard, torch.maximum(torch.minimum(theta, high), low), theta)
+
+    def _normal(self, fit: Fit, columns: Tensor, pixels: float) -> tuple[Tensor, Tensor]:
+        """Gauss-Newton's matrix and gradient of the robust cost at a fit."""
+        theta = self.world.pack(fit.scene)[0]
+        steps = self.steps(fit.scene, pixels)
+        groups = self.world.groups
+        plan = []  # (column, step)
+        for c in columns.tolist():
+            h = float(steps[c])
+            if groups[c] in _SMOOTH:
+                h = -h if float(theta[c]) + h > float(self.world.high[c]) else h
+                plan.append((c, h))
+            else:
+                plan += [(c, h), (c, -h)]
+        variants = theta.repeat(len(plan), 1)
+        for row, (c, h) in enumerate(plan):
+            variants[row, c] += h
+        image, ids, _ = self.draw(self.world.unpack(variants, like=fit.scene))
+        residual = self._residual(fit.image, fit.instance_id)
+        moved = torch.stack([self._residual(i, d) for i, d in zip(image, ids, strict=True)])
+        weight = self._weight(residual)
+        slopes, row = [], 0
+        for c in columns.tolist():
+            if groups[c] in _SMOOTH:
+                slopes.append((moved[row] - residual) / plan[row][1])
+                row += 1
+            else:
+                slopes.append((moved[row] - moved[row + 1]) / (plan[row][1] - plan[row + 1][1]))
+                row += 2
+        jacobian = torch.stack(slopes).flatten(1)
+        weighted = jacobian * weight.flatten()
+        return weighted @ jacobian.T, weighted @ residual.flatten()
+
+    def _residual(self, image: Tensor, ids: Tensor) -> Float[Tensor, "height width channel"]:
+        difference = image - self.evidence.image
+        if self.evidence.mask is None:
+            return difference
+        seen = covered(ids, self.world.count[1])
+        assert seen is not None
+        return torch.cat([difference, (seen.float() - self.evidence.mask)[..., None]], -1)
+
+    def _weight(self, residual: Tensor) -> Tensor:
+        square = residual[..., :3].square().sum(-1, keepdim=True)
+        tau2 = self.evidence.tau**2
+        slope = (tau2 / (square + tau2).square()).expand(*square.shape[:-1], 3)
+        if residual.shape[-1] == 3:
+            return slope
+        return torch.cat([slope, torch.full_like(square, self.evidence.mask_weight)], -1)
+
+
+def with_object(scene: Scene, slot: int, c: Candidates, colour: Float[Tensor, "3"]) -> Scene:
+    """The scene with candidate number 0 of `c` in `slot`, tinted."""
+    import roma
+
+    asset, rotation = scene.asset.clone(), scene.rotation.clone()
+    translation, scale, tint = scene.translation.clone(), scene.scale.clone(), scene.colour.clone()
+    asset[0, slot], translation[0, slot], scale[0, slot] = c.asset[0], c.translation[0], c.scale[0]
+    rotation[0, slot] = roma.rotmat_to_unitquat(c.rotation[:1])[0]
+    tint[0, slot] = colour
+    return replace(scene, asset=asset, rotation=rotation, translation=translation, scale=scale, colour=tint)

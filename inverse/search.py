@@ -1,0 +1,394 @@
+"""Search: which objects are in the picture. Birth from a bank of sketches, then repair, judged by the engine.
+
+Each step proposes with sketches, which cost microseconds, and decides with the engine's own picture, which costs
+milliseconds. Costs are numbers of wrong pixels (see `losses`); `object_price` is what one more object must save.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inverse.bank import Bank, spread, yaws
+from inverse.candidates import Candidates, Moves, Pinhole, candidates_of, join
+from inverse.least_differences import Fit, Judge, with_object
+from inverse.losses import noise_floor, resize
+from render.shading import decode_srgb
+from inverse.sketch import Lamp, Rest, Sketcher, Target
+from inverse.sketch_refine import Level, refine
+from scenes import Scene, World
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What search spends, and when it is content. Lengths in pixels are of the judged picture."""
+
+    object_price: float = 8.0  # wrong pixels that one more object must save
+    late_price: float = 4.0  # the same once the scene is polished
+    gain_share: float = 0.15  # share of the cost that an exchange or a rebirth must save
+    candidates: int = 40  # taken from the bank per birth
+    finalists: int = 8  # of those, refined at the finer size
+    rounds: int = 6  # of repair
+    content: float = 0.0006  # share of the picture's pixels wrong above the noise: nothing is left to repair
+
+
+class Search:
+    """Finds the objects of one picture in a world whose objects keep to a grid of free moves."""
+
+    def __init__(self, judge: Judge, sketcher: Sketcher, *, settings: SearchSettings | None = None) -> None:
+        self.judge, self.world, self.sketcher = judge, judge.world, sketcher
+        self.settings = settings or SearchSettings()
+        self.moves: Moves = judge.moves
+        self.evidence = judge.evidence
+        height, width = self.evidence.size
+        self.half, self.quarter = (height // 2, width // 2), (height // 4, width // 4)
+        self._banks: dict[int, Bank] = {}
+        self.log: list[str] = []
+        self.report: Callable[[str, Fit], None] = lambda stage, fit: None
+        self.floor = 0.0
+
+    def run(self) -> Fit:
+        """The best set of objects found."""
+        fit = self._globals(self.judge.fit(self.world.empty()))
+        self._measure_floor(fit)
+        fit = self._first_light(fit)
+        fit = self._births(fit, self.settings.object_price, relit=3)
+        fit = self.settle(fit)
+        self.report("least differences", fit)
+        return self._repair(fit)
+
+    def settle(self, fit: Fit) -> Fit:
+        """Least differences until nothing moves, with steps that shrink; the noise measured anew."""
+        fit = self.judge.polish(fit, iterations=6)
+        fit = self.judge.polish(fit, iterations=6, pixels=0.3)
+        self._measure_floor(fit)
+        return fit
+
+    # ---- the judged cost
+
+    def _measure_floor(self, fit: Fit) -> None:
+        self.floor = noise_floor(fit.image - self.evidence.image, self.evidence.tau)
+
+    def excess(self, fit: Fit) -> float:
+        """Wrong pixels above the picture's noise."""
+        return fit.total - self.floor * fit.cost.numel()
+
+    def _price(self, fit: Fit, price: float) -> float:
+        return self.excess(fit) + price * int((fit.scene.asset >= 0).sum())
+
+    def _content(self, fit: Fit) -> bool:
+        return self.excess(fit) < self.settings.content * fit.cost.numel()
+
+    # ---- light
+
+    def _free(self, *groups: str) -> Tensor:
+        return torch.tensor([g in groups for g in self.world.groups])
+
+    def _globals(self, fit: Fit) -> Fit:
+        """Light, camera and background of the picture without objects, as far as it tells them."""
+        return self.judge.polish(fit, free=self._free("light", "background"), iterations=4)
+
+    def lamp(self, scene: Scene) -> Lamp:
+        """The scene's light in camera axes."""
+        direction = Pinhole.of(scene.camera).rotation @ scene.light.direction[0]
+        return Lamp(direction, float(scene.light.intensity[0]), float(scene.light.ambient[0]))
+
+    def _lights(self, fit: Fit) -> Scene:
+        """The fit's scene under lights from all the directions that the world allows, as bright on flat ground."""
+        world, names = self.world, self.world.names
+        theta = world.pack(fit.scene)
+        rows = []
+        for azimuth in _circle(world.light.azimuth.low, world.light.azimuth.high, 12):
+            for elevation in _inside(world.light.elevation.low, world.light.elevation.high, 2):
+                for ambient in _inside(world.light.ambient.low, world.light.ambient.high, 2):
+                    row = theta[0].clone()
+                    level = float(fit.scene.light.ambient[0] + fit.scene.light.intensity[0] * fit.scene.light.direction[0, 1])
+                    intensity = (level - ambient) / max(0.2, math.sin(elevation))
+                    values = {"azimuth": azimuth, "elevation": elevation, "ambient": ambient, "intensity": intensity}
+                    for key, value in values.items():
+                        if f"light.{key}" in names:
+                            k = names.index(f"light.{key}")
+                            row[k] = min(max(value, float(world.low[k])), float(world.high[k]))
+                    rows.append(row)
+        return world.unpack(torch.stack(rows), like=fit.scene)
+
+    def _first_light(self, fit: Fit) -> Fit:
+        """The light under which the bank's sketches explain most."""
+        if not self.world.light.azimuth.free:
+            return fit
+        lights = self._lights(fit)
+        bank, target = self._bank(fit.scene), self._target(self.quarter)
+        rest = self._rest(fit.scene, self.quarter)
+        gains = []
+        for i in range(len(lights)):
+            score = bank.score(self.lamp(lights[i]), target, rest)
+            best = spread(bank.candidates, score, 5, distance=0.1 * self._reach(), turn=math.pi, per_asset=2)
+            gains.append(float(score[best].sum()))
+        k = min(range(len(gains)), key=gains.__getitem__)
+        return self.judge.fit(lights[k])
+
+    def relight(self, fit: Fit) -> Fit:
+        """The best of many lights for the objects found so far, then polished; never worse than `fit`."""
+        if not self.world.light.azimuth.free:
+            return fit
+        lights = self._retinted(self._lights(fit))
+        costs = self.judge.costs(lights)
+        for k in costs.argsort()[:3].tolist():
+            trial = self.judge.polish(self.judge.fit(lights[k]), free=self._free("light", "colour"), iterations=3)
+            fit = trial if trial.total < fit.total else fit
+        return fit
+
+    def _retinted(self, scenes: Scene) -> Scene:
+        """The scenes with each free tint scaled so that its object's mean linear colour is the picture's."""
+        image, ids, _ = self.judge.draw(scenes)
+        image, target = decode_srgb(image), decode_srgb(self.evidence.image)
+        free = torch.tensor([bool(a.colour_free) for a in self.world.assets] + [False])[scenes.asset]
+        low = torch.tensor([i.low for i in self.world.colour])
+        high = torch.tensor([i.high for i in self.world.colour])
+        colour = scenes.colour.clone()
+        for slot in range(scenes.slots):
+            seen = (ids == slot)[..., None]
+            ratio = (target * seen).sum((1, 2)) / (image * seen).sum((1, 2)).clamp_min(1e-6)
+            tint = torch.maximum(torch.minimum(colour[:, slot] * ratio, high), low)
+            colour[:, slot] = torch.where((free[:, slot, None]) & seen.any((1, 2)), tint, colour[:, slot])
+        return replace(scenes, colour=colour)
+
+    # ---- what sketches are compared with
+
+    def _reach(self) -> float:
+        """Largest extent [m] of the box of positions."""
+        return max(i.high - i.low for i in self.world.position) or 1.0
+
+    def _bank(self, scene: Scene) -> Bank:
+        key = 0
+        if key not in self._banks:
+            pinhole = Pinhole.of(scene.camera)
+            self._banks[key] = Bank(self.sketcher, self.world, self.moves, pinhole, pinhole.view(*self.quarter))
+        return self._banks[key]
+
+    def _target(self, size: tuple[int, int]) -> Target:
+        e = self.evidence.resized(size)
+        mask = torch.zeros(size) if e.mask is None else e.mask
+        return Target(e.image.contiguous(), mask.contiguous(), 0.0 if e.mask is None else e.mask_weight, e.tau)
+
+    def _rest(self, scenes: Scene, size: tuple[int, int]) -> Rest:
+        """The engine's picture of scenes as what a sketch is laid over, at a smaller size."""
+        image, ids, inverse = self.judge.draw(scenes)
+        inverse = torch.where(ids >= 0, inverse, 0.0)
+        if size != self.evidence.size:
+            k = self.evidence.size[0] // size[0]
+            image = resize(image, size)
+            inverse = -torch.nn.functional.max_pool2d(-inverse[:, None], k)[:, 0]
+        return Rest(image.contiguous(), inverse.contiguous())
+
+    def _level(self, scene: Scene, fine: bool) -> Level:
+        pinhole = Pinhole.of(scene.camera)
+        size = self.evidence.size if fine else self.half
+        return Level(pinhole.view(*size), self._target(size), 2, coarse=not fine)
+
+    def _tint(self, c: Candidates, encoded: Float[Tensor, "candidate 3"]) -> Float[Tensor, "candidate 3"]:
+        """Linear tints from sketches' encoded ones, white where the asset has none."""
+        low = torch.tensor([i.low for i in self.world.colour])
+        high = torch.tensor([i.high for i in self.world.colour])
+        linear = torch.maximum(torch.minimum(encoded.clamp_min(0.0) ** 2.2, high), low)
+        return torch.where(self.sketcher.tinted[c.asset][:, None] == 1, linear, torch.ones_like(linear))
+
+    # ---- birth
+
+    def _propose(self, fit: Fit, near: Tensor | None = None) -> tuple[Candidates, Tensor, Tensor]:
+        """Objects that would explain what is wrong, best first: candidates, linear tints, change of wrong pixels at half size."""
+        settings, lamp = self.settings, self.lamp(fit.scene)
+        bank = self._bank(fit.scene)
+        chosen = None
+        if near is not None:
+            reach = 0.12 * self._reach()
+            chosen = ((bank.candidates.translation - near).abs() < reach).all(1).nonzero()[:, 0]
+            if len(chosen) == 0:
+                return bank.candidates[:0], torch.zeros(0, 3), torch.zeros(0)
+        pool = bank.candidates if chosen is None else bank.candidates[chosen]
+        score = bank.score(lamp, self._target(self.quarter), self._rest(fit.scene, self.quarter), chosen)
+        cell = 0.08 * self._reach()
+        turn = math.pi if near is None else 0.5
+        first = spread(pool, score, settings.candidates, distance=cell, turn=turn, per_asset=6)
+        if len(first) == 0:
+            return pool[:0], torch.zeros(0, 3), torch.zeros(0)
+        return self._refined(fit, pool[first], settings.finalists)
+
+    def _refined(self, fit: Fit, start: Candidates, finalists: int) -> tuple[Candidates, Tensor, Tensor]:
+        """Candidates after least differences on sketches, coarse then fine, over the fit's own picture."""
+        pinhole, lamp = Pinhole.of(fit.scene.camera), self.lamp(fit.scene)
+        zero = torch.zeros(len(start), dtype=torch.int32)
+        coarse, _, change = refine(
+            self.sketcher, self.moves, pinhole, self._level(fit.scene, False), lamp, start, zero, self._rest(fit.scene, self.half), iterations=6
+        )
+        keep = spread(coarse, change, finalists, distance=0.02 * self._reach(), turn=0.3, per_asset=6)
+        if len(keep) == 0:
+            return coarse[:0], torch.zeros(0, 3), torch.zeros(0)
+        fine, tint, change = refine(
+            self.sketcher,
+            self.moves,
+            pinhole,
+            self._level(fit.scene, True),
+            lamp,
+            coarse[keep],
+            zero[: len(keep)],
+            self._rest(fit.scene, self.evidence.size),
+            iterations=5,
+        )
+        order = change.argsort()
+        return fine[order], self._tint(fine, tint)[order], 4.0 * change[order]
+
+    def _births(self, fit: Fit, price: float, *, most: int | None = None, relit: int = 0) -> Fit:
+        """Add objects one after another while each saves its price; after the first `relit` the light is searched anew."""
+        born = 0
+        while most is None or born < most:
+            empty = (fit.scene.asset[0] < 0).nonzero()[:, 0]
+            if len(empty) == 0:
+                break
+            c, tint, change = self._propose(fit)
+            if len(c) == 0 or float(change[0]) > -price:
+                break
+            trials = [with_object(fit.scene, int(empty[0]), c[[i]], tint[i]) for i in range(min(4, len(c)))]
+            fits = [self.judge.fit(t) for t in trials]
+            best = min(fits, key=lambda f: f.total)
+            if best.total > fit.total - price:
+                break
+            fit = self.relight(best) if born < relit else best
+            born += 1
+            self.report("birth", fit)
+        return fit
+
+    # ---- repair
+
+    def _wrong_near(self, fit: Fit, slot: int) -> float:
+        """Wrong pixels above the noise in the box round a slot's visible pixels."""
+        rows, columns = (fit.instance_id == slot).nonzero(as_tuple=True)
+        if len(rows) == 0:
+            return float(fit.cost.numel())
+        box = fit.cost[max(0, int(rows.min()) - 4) : int(rows.max()) + 5, max(0, int(columns.min()) - 4) : int(columns.max()) + 5]
+        return float((box - self.floor).sum())
+
+    def _slots(self, fit: Fit) -> list[int]:
+        """Filled slots, the one with most wrong round it first."""
+        filled = (fit.scene.asset[0] >= 0).nonzero()[:, 0].tolist()
+        return sorted(filled, key=lambda s: -self._wrong_near(fit, s))
+
+    def _repair(self, fit: Fit) -> Fit:
+        price = self.settings.late_price
+        for _ in range(self.settings.rounds):
+            if self._content(fit):
+                break
+            before = self._price(fit, price)
+            for move in (self._deaths, self._rescans, self._exchanges, self._late_birth, self._rebirths):
+                fit = move(fit, price)
+                if self._content(fit):
+                    break
+            self._measure_floor(fit)
+            if self._price(fit, price) > before - 1.0:
+                break
+        return fit
+
+    def _accept(self, trial: Fit, fit: Fit, price: float, margin: float, what: str) -> Fit:
+        if self._price(trial, price) < self._price(fit, price) - margin:
+            self.log.append(f"{what}: {self.excess(fit):.0f} -> {self.excess(trial):.0f} wrong pixels")
+            self.report(what, trial)
+            return trial
+        return fit
+
+    def _deaths(self, fit: Fit, price: float) -> Fit:
+        for slot in self._slots(fit):
+            trial = self.judge.fit(fit.scene.without(slot))
+            if self._price(trial, price) < self._price(fit, price) + 2.0 * price:
+                fit = self._accept(self.judge.polish(trial, iterations=2), fit, price, 0.0, f"death of {self._name(fit, slot)}")
+        return fit
+
+    def _name(self, fit: Fit, slot: int) -> str:
+        return self.world.assets[int(fit.scene.asset[0, slot])].name
+
+    def _rescans(self, fit: Fit, price: float) -> Fit:
+        """Turn each object that is not explained all the way round."""
+        for slot in self._slots(fit):
+            if self._wrong_near(fit, slot) < price:
+                break
+            base = candidates_of(fit.scene, [slot])
+            starts = self._turned(base)
+            rest = self.judge.fit(fit.scene.without(slot))
+            c, tint, _ = self._refined(rest, starts, 5)
+            trials = [self.judge.fit(with_object(fit.scene, slot, c[[i]], tint[i])) for i in range(min(3, len(c)))]
+            if trials:
+                best = self.judge.polish(min(trials, key=lambda f: f.total), free=self._of(slot), iterations=4)
+                fit = self._accept(best, fit, price, 1.0, f"turn of {self._name(fit, slot)}")
+        return fit
+
+    def _of(self, slot: int) -> Tensor:
+        return torch.tensor([s == slot for s in self.world.slot_of])
+
+    def _turned(self, base: Candidates) -> Candidates:
+        period = float(self.moves.period[base.asset[0]])
+        if not self.moves.upright:
+            from inverse.bank import rotations
+
+            turns = rotations(300)
+            many = base.repeat(len(turns))
+            return Candidates(many.asset, turns, many.translation, many.scale)
+        if period > 0:
+            turns = yaws(torch.arange(24) * (period / 24))
+            many = base.repeat(24)
+            return Candidates(many.asset, turns @ many.rotation, many.translation, many.scale)
+        many = base.repeat(5)
+        shift = torch.zeros(5, self.moves.count)
+        shift[1:, :2] = 0.012 * self._reach() * torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        return self.moves.apply(many, shift)
+
+    def _exchanges(self, fit: Fit, price: float) -> Fit:
+        """Put another asset in an object's place."""
+        for slot in self._slots(fit):
+            if self._wrong_near(fit, slot) < 1.5 * price:
+                break
+            rest = self.judge.fit(fit.scene.without(slot))
+            c, tint, _ = self._propose(rest, near=fit.scene.translation[0, slot])
+            trials = [self.judge.fit(with_object(fit.scene, slot, c[[i]], tint[i])) for i in range(min(4, len(c)))]
+            if not trials:
+                continue
+            best = self.judge.polish(min(trials, key=lambda f: f.total), iterations=3)
+            margin = max(1.0, self.settings.gain_share * max(0.0, self.excess(fit)))
+            fit = self._accept(best, fit, price, margin, f"exchange of {self._name(fit, slot)}")
+        return fit
+
+    def _late_birth(self, fit: Fit, price: float) -> Fit:
+        trial = self._births(fit, price, most=1)
+        if trial is fit:
+            return fit
+        return self._accept(self.judge.polish(trial, iterations=4), fit, price, 1.0, "late birth")
+
+    def _rebirths(self, fit: Fit, price: float) -> Fit:
+        """Take the worst object away, alone and with its neighbours, and let others be born there."""
+        slots = self._slots(fit)
+        if len(slots) < 2 or self.excess(fit) < 5.0 * price:
+            return fit
+        place = fit.scene.translation[0]
+        worst = slots[0]
+        near = sorted(slots[1:], key=lambda s: float((place[s] - place[worst]).norm()))[:2]
+        for drop in [[worst], *[[worst, n] for n in near]]:
+            scene = fit.scene
+            for slot in drop:
+                scene = scene.without(slot)
+            trial = self._births(self.judge.fit(scene), price, most=len(drop) + 1)
+            trial = self.judge.polish(trial, iterations=4)
+            margin = max(1.0, self.settings.gain_share * max(0.0, self.excess(fit)))
+            better = self._accept(trial, fit, price, margin, "rebirth of " + ", ".join(self._name(fit, s) for s in drop))
+            if better is not fit:
+                return better
+        return fit
+
+
+def _circle(low: float, high: float, count: int) -> list[float]:
+    """`count` angles over a range, its ends not doubled when it is a full circle."""
+    return [low + (high - low) * (k + 0.5) / count for k in range(count)] if high > low else [low]
+
+
+def _inside(low: float, high: float, count: int) -> list[float]:
+    return [low + (high - low) * (k + 0.5) / count for k in range(count)] if high > low else [low]
