@@ -29,13 +29,10 @@ def find_symmetry(vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray
     corners = vertices[faces].astype(np.float64)
     diameter = float(np.linalg.norm(np.ptp(corners.reshape(-1, 3), axis=0)))
     centre, axes = _principal_axes(corners)
-    corners = _small_triangles(corners - centre, 0.06 * diameter)
-    surface = _Surface(corners)
-    points = np.concatenate([corners.mean(1), corners.reshape(-1, 3)])
-    points = points[:: max(1, len(points) // POINTS)]
-
-    radius = np.linalg.norm(np.concatenate([corners.mean(1), corners.reshape(-1, 3)]), axis=1)
-    if np.ptp(radius) < ROUND * diameter:
+    surface = Surface(corners - centre)
+    places = np.concatenate([surface.corners.mean(1), surface.corners.reshape(-1, 3)])
+    points = places[:: max(1, len(places) // POINTS)]
+    if np.ptp(np.linalg.norm(places, axis=1)) < ROUND * diameter:
         return Symmetry(sphere=True, centre=_at_origin(centre, float(np.linalg.norm(centre)), diameter))
 
     candidates = _distinct([*np.eye(3), *axes, centre] if np.linalg.norm(centre) > 0 else [*np.eye(3), *axes])
@@ -63,16 +60,21 @@ def find_symmetry(vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray
     )
 
 
-class _Surface:
-    """A surface of small triangles that knows the distance of points from it."""
+class Surface:
+    """A surface, cut into small triangles, that knows the distance of points from it."""
 
     def __init__(self, corners: Float[np.ndarray, "face 3 3"]) -> None:
         from scipy.spatial import KDTree
 
-        self.corners, self.tree = corners, KDTree(corners.mean(1))
+        diameter = float(np.linalg.norm(np.ptp(corners.reshape(-1, 3), axis=0)))
+        self.corners = _small_triangles(corners, 0.06 * diameter)
+        self.tree = KDTree(self.corners.mean(1))
 
     def distance(self, points: Float[np.ndarray, "point 3"]) -> float:
-        """Largest distance of the points from the surface [m]; stops early where a few are already far."""
+        """Largest distance of the points from the surface [m]; of a few alone where those are far already.
+
+        Of the triangles, only those with the nearest middles are looked at.
+        """
         few = self._distances(points[:: max(1, len(points) // 40)])
         if few.max() > 0.02 * float(np.ptp(self.corners)):
             return float(few.max())
@@ -130,7 +132,7 @@ def _small_triangles(corners: Float[np.ndarray, "face 3 3"], longest: float) -> 
     return np.concatenate(done)
 
 
-def _revolves(surface: _Surface, points: np.ndarray, axis: np.ndarray, tolerance: float) -> bool:
+def _revolves(surface: Surface, points: np.ndarray, axis: np.ndarray, tolerance: float) -> bool:
     return all(surface.distance(points @ _turn(axis, angle).T) < tolerance for angle in (0.37, 1.0, 2.6))
 
 
