@@ -144,20 +144,20 @@ def _parse(arguments: Sequence[str]) -> Any:
 
 
 def _one_line(box: str) -> str:
-    """What tyro's box of several lines says, in one: the complaint, and the nearest names it knows."""
-    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
-    parts: list[list[str]] = [[]]
-    for line in lines:
-        if line.startswith("─"):
-            parts.append([])
-        elif line:
-            parts[-1].append(line)
-    said = " ".join(parts[0])
-    names = re.findall(r"^--[\w-]+", "\n".join(parts[1]), re.MULTILINE) if len(parts) > 1 else []
-    if len(parts) > 1 and parts[1][:1] == ["Perhaps you meant:"] and names:
+    """What tyro says in a box of several lines, in one: the complaint, and the nearest names it knows.
+
+    A terminal without UTF-8 gets no box but a title, underlined, and parts between rules of hyphens.
+    """
+    lines = [line.strip("│ ") for line in box.splitlines() if line[:1] not in "╭╰"]
+    rules = re.compile(r"^[─-]{3,}$", re.MULTILINE)
+    parts = [part.strip().splitlines() for part in rules.split("\n".join(lines))]
+    complaint, hints, *_ = [*(parts if "╭" in box else parts[1:]), [], []]
+    said = " ".join(complaint)
+    if hints[:1] == ["Perhaps you meant:"]:
+        names = [name for line in hints for name in re.findall(r"^--[\w-]+", line)]
         return f"{said}; did you mean {' or '.join(dict.fromkeys(names))}?"
-    if len(parts) > 1 and parts[1][:1] and parts[1][0].startswith("Available subcommands"):
-        return f"{said}; {parts[1][0][0].lower()}{parts[1][0][1:]}"
+    if hints and hints[0].startswith("Available subcommands"):
+        return f"{said}; {' '.join(hints).lower()}"
     return said
 
 
