@@ -87,15 +87,17 @@ def problem(name: str, seed: int) -> Problem:
     return Problem(world, base, spread * torch.randn(len(spread), generator=rng))
 
 
-def sampled(world: World, scene: Scene, samples: int) -> Tensor:
-    """Vertex colours without light, `samples` squared point samples per pixel, averaged, [B, SIZE, SIZE, 3]."""
-    fine = SIZE * samples
-    g = assemble(world, scene, (fine, fine))
-    seen = rasterize(g.vertices, g.faces, image=g.image, image_count=len(scene), image_size=(fine, fine), weld=g.weld)
-    corners = g.colours.detach()[g.faces.long()]
-    corners = torch.cat([corners, corners.new_zeros(1, 3, 3)])  # -1, nothing, is black
-    image = (corners[seen.face.long()] * seen.barycentric[..., None]).sum(-2)
-    return image.view(len(scene), SIZE, samples, SIZE, samples, 3).mean((2, 4))
+def sampled(world: World, scene: Scene, samples: int, size: tuple[int, int] = (SIZE, SIZE)) -> Tensor:
+    """Vertex colours without light, `samples` squared point samples per pixel, averaged, [B, *size, 3]."""
+    height, width = size
+    fine = (height * samples, width * samples)
+    g = assemble(world, scene, fine)
+    seen = rasterize(g.vertices, g.faces, image=g.image, image_count=len(scene), image_size=fine, weld=g.weld)
+    corners = g.colours.detach()[g.faces.long()].view(-1, 9)
+    corners = torch.cat([corners.new_zeros(1, 9), corners])  # nothing, -1, is black
+    corners = corners.index_select(0, seen.face.view(-1) + 1).view(-1, 3, 3)
+    image = torch.bmm(seen.barycentric.view(-1, 1, 3), corners)
+    return image.view(len(scene), height, samples, width, samples, 3).mean((2, 4))
 
 
 def differences(

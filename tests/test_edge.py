@@ -1,0 +1,306 @@
+"""The edge operator: by hand, against plain PyTorch, and against differences of supersampled pictures."""
+
+import pytest
+import torch
+from supersampled import SIZE, agreement, blurred_losses, differences, problem, sampled, small_world
+from torch.testing import assert_close
+
+from render.blur import gaussian_blur
+from render.edge import build_topology, edge_gradient, edge_gradient_reference, topology
+from render.geometry import assemble
+from render.raster import Raster, rasterize
+
+FAR = 500.0  # [px] outside every picture here
+
+
+def mesh(vertices, faces, dtype=torch.float64):
+    """Packed arrays of one object in one picture, no vertex shared by position but by index."""
+    vertices, faces = torch.tensor(vertices, dtype=dtype), torch.tensor(faces, dtype=torch.int32)
+    alone = torch.zeros(len(faces), dtype=torch.int32)
+    weld = torch.arange(len(vertices), dtype=torch.int32)
+    return vertices, build_topology(faces, weld, alone, alone, 1)
+
+
+def seen(vertices, top, size):
+    image = torch.zeros(len(top.faces), dtype=torch.int32)
+    return rasterize(vertices, top.faces, image=image, image_count=1, image_size=size)
+
+
+def gradient(image, vertices, top, raster, cotangent, **options):
+    leaf = vertices.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(edge_gradient(image, leaf, top, raster, **options), leaf, cotangent)
+    return grad
+
+
+HALF_PLANES = {  # ends u and v of the edge
+    "steep": ((11.3, -FAR), (13.9, FAR)),
+    "upright": ((12.2, -FAR), (12.2, FAR)),
+    "flat": ((-FAR, 7.7), (FAR, 9.1)),
+    "diagonal": ((-FAR + 2.25, -FAR), (FAR + 2.25, FAR)),
+    "other diagonal": ((FAR + 20.25, -FAR), (-FAR + 20.25, FAR)),
+}
+
+
+@pytest.mark.parametrize("name", HALF_PLANES)
+@pytest.mark.parametrize("antialiased", [False, True])
+@pytest.mark.parametrize("filled_right", [True, False])
+def test_half_plane(name, antialiased, filled_right):
+    """Moving an edge changes the picture's sum by contrast x length, whatever its slope."""
+    height, width, inside, outside = 20, 24, 0.9, 0.2
+    (ux, uy), (vx, vy) = HALF_PLANES[name]
+    side = 1.0 if filled_right else -1.0
+    apex = ((ux + vx) / 2 + side * (vy - uy) * -3, (uy + vy) / 2 + side * (vx - ux) * 3)
+    vertices, top = mesh([[ux, uy, 0.5], [vx, vy, 0.5], [*apex, 0.5]], [[0, 1, 2]])
+    raster = seen(vertices, top, (height, width))
+    image = torch.where(raster.face >= 0, inside, outside)[..., None].double()
+    assert 0.1 < (raster.face >= 0).double().mean() < 0.9
+    grad = gradient(image, vertices, top, raster, torch.ones_like(image), antialiased=antialiased)
+    t = torch.linspace(0, 1, 1_000_001, dtype=torch.float64)  # the part of the line inside the picture
+    x, y = ux + t * (vx - ux), uy + t * (vy - uy)
+    share = ((x > 0) & (x < width) & (y > 0) & (y < height)).double().mean()
+    # the filled side lies in direction side * (-dy, dx): moving that way uncovers
+    want = side * (inside - outside) * share * torch.tensor([vy - uy, -(vx - ux)], dtype=torch.float64)
+    got = grad[:, :2].sum(0)
+    # pairs of pixels that straddle the picture's border are missing: up to a pixel at each end
+    slack = 0.0 if name in ("steep", "upright", "flat") else 1.5 * (inside - outside)
+    assert_close(got, want, rtol=2e-3, atol=slack + 1e-3)
+    assert grad[:, 2].abs().max() == 0
+
+
+def test_short_edges_add_up():
+    """A contour of edges shorter than a pixel weighs as much as a long one."""
+    contrast, x = 0.7, 12.2
+    y = torch.linspace(4.1, 15.8, 40).tolist()
+    points = [[x, v, 0.5] for v in y] + [[-FAR, 10.0, 0.5]]
+    vertices, top = mesh(points, [[i, i + 1, 40] for i in range(39)])
+    raster = seen(vertices, top, (20, 24))
+    image = contrast * (raster.face >= 0)[..., None].double()
+    grad = gradient(image, vertices, top, raster, torch.ones_like(image))[:40]
+    assert_close(grad[:, 0].sum(), torch.tensor(contrast * (y[-1] - y[0]), dtype=torch.float64), rtol=0.05, atol=0)
+    assert grad[:, 0].min() > 0
+
+
+def test_hidden_edge_does_nothing():
+    """A wall in front: no gradient reaches what is behind it."""
+    wall = [[-FAR, -FAR, 1.0], [FAR, -FAR, 1.0], [0.0, 2 * FAR, 1.0]]
+    behind = [[5.0, 5.0, 0.5], [15.0, 5.0, 0.5], [9.0, 15.0, 0.5]]
+    vertices, top = mesh(wall + behind, [[0, 1, 2], [3, 4, 5]])
+    raster = seen(vertices, top, (20, 24))
+    image = torch.rand(1, 20, 24, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    grad = gradient(image, vertices, top, raster, torch.ones_like(image))
+    assert grad[3:].abs().max() == 0 < grad[:3].abs().max()
+
+
+def test_moving_along_changes_no_sum():
+    """An object off the border that moves sideways leaves the picture's sum as it is."""
+    p = problem("cube", 0)
+    raster, geometry, image = drawn(p, torch.zeros(1, p.count), torch.float64, samples=4)
+    grad = gradient(image, geometry.vertices.double(), topology(geometry), raster, torch.ones_like(image))
+    assert grad[:, :2].sum(0).abs().max() < 0.01 * grad[:, :2].abs().sum()
+
+
+def drawn(p, theta, dtype=torch.float32, samples=1):
+    size = (SIZE * samples, SIZE * samples)
+    geometry = assemble(p.world, p.scene(theta), size)
+    raster = rasterize(
+        geometry.vertices,
+        geometry.faces,
+        image=geometry.image,
+        image_count=len(theta),
+        image_size=size,
+        weld=geometry.weld,
+    )
+    return raster, geometry, points(p, theta, size, 1).to(dtype)
+
+
+def points(p, theta, size, samples):
+    return sampled(p.world, p.scene(theta.detach()), samples, size)
+
+
+def random_triangles(seed, count=8):
+    g = torch.Generator().manual_seed(seed)
+    vertices = torch.rand(3 * count, 3, generator=g, dtype=torch.float64) * torch.tensor([20.0, 16.0, 0.5])
+    vertices = vertices + torch.tensor([-2.0, -2.0, 0.4])
+    vertices[count:, 2] = vertices[count:, 2].mean()  # one triangle of each corner's depth, and shared edges below
+    faces = torch.arange(3 * count, dtype=torch.int32).view(-1, 3)
+    more = torch.stack([faces[:, 1], faces[:, 0], faces.roll(1, 0)[:, 2]], 1)  # a second face on each first edge
+    faces = torch.cat([faces, more])
+    copies = torch.randint(0, 2, (len(more),), generator=g, dtype=torch.int32) * len(vertices)
+    faces[count:, 0] += copies  # some of them creases: another copy of one end
+    weld = torch.arange(len(vertices), dtype=torch.int32)
+    instance = torch.arange(2 * count, dtype=torch.int32) % count % 3
+    image = torch.zeros(2 * count, dtype=torch.int32)
+    top = build_topology(faces, weld.repeat(2), image, instance, 1)
+    return vertices.repeat(2, 1), top
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_matches_reference(seed):
+    """Overlapping triangles, silhouettes, creases and shared edges, any image, any cotangent."""
+    vertices, top = random_triangles(seed)
+    raster = seen(vertices, top, (12, 16))
+    g = torch.Generator().manual_seed(100 + seed)
+    image, cotangent = (torch.randn(1, 12, 16, 2, generator=g, dtype=torch.float64) for _ in range(2))
+    want = edge_gradient_reference(image, cotangent, vertices, top, raster)
+    assert want.abs().max() > 1
+    assert_close(gradient(image, vertices, top, raster, cotangent), want, rtol=1e-8, atol=1e-8)
+
+
+def test_float32_close_to_float64():
+    p = problem("two", 1)
+    raster, geometry, image = drawn(p, torch.zeros(1, p.count))
+    cotangent = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    vertices, top = geometry.vertices, topology(geometry)
+    single = gradient(image, vertices, top, raster, cotangent)
+    double = gradient(image.double(), vertices.double(), top, raster, cotangent.double())
+    assert (single - double).norm() < 1e-4 * double.norm()
+
+
+def test_image_and_its_gradient_pass_unchanged():
+    p = problem("cube", 0)
+    raster, geometry, image = drawn(p, torch.zeros(1, p.count))
+    leaf = image.clone().requires_grad_()
+    out = edge_gradient(leaf, geometry.vertices, topology(geometry), raster)
+    cotangent = torch.randn_like(image)
+    assert torch.equal(out, image)
+    assert torch.equal(torch.autograd.grad(out, leaf, cotangent)[0], cotangent)
+
+
+@pytest.mark.parametrize("batch", [1, 9])
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_same_bits_every_run(batch, antialiased):
+    """Two host threads, one picture in bands or many side by side: no sum depends on who was first."""
+    p = problem("two", 2)
+    theta = 0.05 * torch.randn(batch, p.count, generator=torch.Generator().manual_seed(0))
+    raster, geometry, image = drawn(p, theta, samples=4 if batch == 1 else 2)
+    cotangent = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    count = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        runs = [
+            gradient(image, geometry.vertices, topology(geometry), raster, cotangent, antialiased=antialiased)
+            for _ in range(20)
+        ]
+        torch.set_num_threads(1)
+        alone = gradient(image, geometry.vertices, topology(geometry), raster, cotangent, antialiased=antialiased)
+    finally:
+        torch.set_num_threads(count)
+    assert all(torch.equal(runs[0], r) for r in runs)
+    assert (runs[0] - alone).norm() < 1e-5 * alone.norm()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e7, 1e12, 3e38])
+def test_bad_vertices_give_finite_gradients(value):
+    for axis in range(3):
+        vertices, top = random_triangles(0)
+        vertices = vertices.float()
+        vertices[2::5, axis] = value
+        raster = seen(vertices, top, (12, 16))
+        image = torch.rand(1, 12, 16, 3)
+        # an engine's ids may name any face, whatever became of it
+        named = Raster(torch.arange(192).view(1, 12, 16).int() % 16, torch.full((1, 12, 16), 0.6), raster.barycentric)
+        for r in (raster, named):
+            assert gradient(image, vertices, top, r, torch.ones_like(image)).isfinite().all()
+
+
+def test_no_area_and_slivers_give_finite_gradients():
+    points = [[3.0, 3.0, 0.5], [9.0, 9.0, 0.5], [6.0, 6.0, 0.5], [3.0, 3.0 + 1e-6, 0.5], [3.0, 3.0, 0.5]]
+    vertices, top = mesh(points, [[0, 1, 2], [0, 1, 3], [0, 4, 4], [0, 4, 1]], torch.float32)
+    named = Raster(torch.arange(192).view(1, 12, 16).int() % 4, torch.full((1, 12, 16), 0.5), torch.zeros(1, 12, 16, 3))
+    image = torch.rand(1, 12, 16, 3)
+    assert gradient(image, vertices, top, named, torch.ones_like(image)).isfinite().all()
+
+
+def test_no_faces():
+    nothing = torch.zeros(0, dtype=torch.int32)
+    vertices, top = torch.zeros(0, 3), build_topology(nothing.view(0, 3), nothing, nothing, nothing, 1)
+    raster = Raster(torch.full((1, 4, 5), -1).int(), torch.zeros(1, 4, 5), torch.zeros(1, 4, 5, 3))
+    assert gradient(torch.rand(1, 4, 5, 3), vertices, top, raster, torch.ones(1, 4, 5, 3)).shape == (0, 3)
+
+
+def test_topology_of_cube_and_sphere():
+    world = small_world()
+    for name, edges, groups in (("cube", 18, 6), ("sphere", None, 1)):
+        p = problem(name, 0)
+        top = topology(assemble(world, p.scene(torch.zeros(1, 7)), (8, 8)))
+        assert edges is None or len(top.edges) == edges
+        assert len(top.edges) == 3 * len(top.faces) // 2  # closed: every edge has two faces
+        assert (top.edges[:, 5] >= 0).all()
+        assert len(top.group.unique()) == groups
+    assert p.world.assets[1].closed
+
+
+def test_topology_of_a_cube_has_creases_at_its_twelve_edges():
+    p = problem("cube", 0)
+    top = topology(assemble(p.world, p.scene(torch.zeros(2, 7)), (8, 8)))
+    assert top.edges[:, 6].sum() == 2 * 12
+    assert top.edges[:, 7].tolist() == sorted(top.edges[:, 7].tolist())
+
+
+def test_topology_of_an_open_square():
+    _, top = mesh([[0.0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]], [[0, 1, 2], [0, 2, 3]])
+    assert (top.edges[:, 5] < 0).sum() == 4
+    assert top.edges[:, 6].sum() == 0
+    assert len(top.group.unique()) == 1
+
+
+def test_topology_is_shared_by_batches_of_the_same_assets():
+    p = problem("cube", 0)
+    there, here = (assemble(p.world, p.scene(torch.full((1, 7), a)), (8, 8)) for a in (0.0, 0.1))
+    assert topology(there) is topology(here)
+
+
+ACCURACY = {  # blur [px], samples per axis of the picture, of the triangles: error and cosine to reach
+    "one sample": (1.0, 1, 1, 0.08, 0.998),
+    "antialiased": (1.0, 2, 1, 0.08, 0.998),
+    "2x2 samples": (1.0, 2, 2, 0.04, 0.999),
+}
+
+
+def estimate(p, target, sigma, picture, triangles):
+    """Gradient of the loss at theta = 0, with `picture` and `triangles` samples per axis."""
+    theta = torch.zeros(1, p.count, requires_grad=True)
+    raster, geometry, _ = drawn(p, theta, samples=triangles)
+    fine = SIZE * triangles
+    image = points(p, theta, (fine, fine), picture // triangles)
+    image = edge_gradient(image, geometry.vertices, topology(geometry), raster, antialiased=picture > triangles)
+    image = image.view(1, SIZE, triangles, SIZE, triangles, 3).mean((2, 4))
+    loss = gaussian_blur((image - target).double(), sigma).square().sum()
+    return torch.autograd.grad(loss, theta)[0][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cube", "sphere", "two"])
+def test_gradient_against_differences_of_supersampled_pictures(name):
+    """Rotation, translation and scale, median of three poses; figures as in the table of benchmarks/edge.py."""
+    results = {k: [] for k in ACCURACY}
+    for seed in range(3):
+        p = problem(name, seed)
+        target = points(p, p.target[None], (SIZE, SIZE), 16)
+        losses = blurred_losses(target, (1.0,))
+        truth = differences(p, losses, step=0.01)[:, 0]
+        if seed == 0:  # the truth itself must stand still
+            assert agreement(differences(p, losses, step=0.005)[:, 0], truth)[0] < 0.03
+        for k, (sigma, picture, triangles, *_) in ACCURACY.items():
+            results[k].append(agreement(estimate(p, target, sigma, picture, triangles), truth))
+    for k, (*_, error, cosine) in ACCURACY.items():
+        errors, cosines = torch.tensor(results[k]).unbind(1)
+        assert errors.median() < error, k
+        assert cosines.median() > cosine, k
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": torch.zeros(4, 4, 3)}, r"image must have shape \[B, H, W, C\], got \[4, 4, 3\]"),
+        ({"image": torch.zeros(1, 4, 5, 3)}, r"raster must be of the image's size \[1, 4, 5\], got \[1, 4, 4\]"),
+        ({"image": torch.zeros(1, 4, 4, 3).double()}, "must both be float32 or float64"),
+        ({"image": torch.zeros(2, 4, 4, 3)}, "raster must be of the image's size"),
+        ({"vertices": torch.zeros(3, 2)}, r"vertices must have shape \[V, 3\], got \[3, 2\]"),
+    ],
+)
+def test_rejects(change, message):
+    vertices, top = mesh([[0.0, 0, 1], [3, 0, 1], [0, 3, 1]], [[0, 1, 2]], torch.float32)
+    arguments = {"image": torch.zeros(1, 4, 4, 3), "vertices": vertices} | change
+    with pytest.raises(ValueError, match=message):
+        edge_gradient(**arguments, topology=top, raster=seen(vertices, top, (4, 4)))
