@@ -31,7 +31,7 @@ def start() -> None:
 
 @contextlib.contextmanager
 def _no_stderr() -> Iterator[None]:
-    """Nothing reaches stderr: Warp's own library warns there, past Python, of every machine without a GPU's driver."""
+    """Keep stderr silent: past Python, Warp warns there of every machine without a GPU's driver."""
     try:
         kept = os.dup(2)
     except OSError:  # there is no stderr
@@ -51,7 +51,8 @@ def _no_stderr() -> Iterator[None]:
 def load(module: str, device: str) -> None:
     """Compile the kernels of a Python module for a device, or load them from Warp's cache.
 
-    Say so on stderr before it takes seconds. Launches after it do not compile, also from several host threads.
+    Say so on stderr before it takes seconds. Launches after it do not compile, also from several host
+    threads.
 
     Args:
         module: The module's name, as in `__name__`; its kernels must not be `module="unique"`.
@@ -73,14 +74,15 @@ def load(module: str, device: str) -> None:
 
 
 def _cached(kernels: Any, device: str) -> bool:
-    """True where Warp's cache holds this module for the device; Warp keeps one folder per version of the source."""
-    folder = Path(wp.config.kernel_cache_dir, kernels.get_module_identifier(_block(device)))
+    """True where Warp's cache holds this module for the device."""
+    # one folder per version of the source
+    folder = Path(str(wp.config.kernel_cache_dir), kernels.get_module_identifier(_block(device)))
     suffix = ".o" if device == "cpu" else (".ptx", ".cubin")
     return folder.is_dir() and any(f.name.endswith(suffix) for f in folder.iterdir())
 
 
 def _block(device: str) -> int | None:
-    """Threads per block the kernels are compiled for: Warp launches one on the CPU, and its default on a GPU."""
+    """Threads per block that kernels are compiled for: one on the CPU, Warp's default on a GPU."""
     return 1 if device == "cpu" else None
 
 

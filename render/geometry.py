@@ -23,17 +23,18 @@ _LAYOUTS_KEPT = 16  # a layout of 16 tabletop scenes takes a few MB
 class Geometry:
     """All triangles of a batch of scenes, packed one scene after another.
 
-    Scenes may hold different assets, so that there is no [B, V] axis: `image` and `instance` say whose a face is.
-    Faces of one image are contiguous. Vertices made by the near plane come after all others.
+    Scenes may hold different assets, so that there is no [B, V] axis: `image` and `instance` say whose a
+    face is. Faces of one image are contiguous. Vertices made by the near plane come after all others.
 
-    `positions`, `normals`, `colours` and `uv` are computed at their first use: gradients of silhouettes alone do
-    without them.
+    `positions`, `normals`, `colours` and `uv` are computed at their first use: gradients of silhouettes
+    alone do without them.
 
     Attributes:
-        vertices: (x px, y px, 1/depth 1/m), depth measured along the camera's -z, [V, 3]. Differentiable in the
-            scene's rotation, translation, scale and camera. Vertices behind the near plane hold finite numbers
-            without meaning; no face uses them.
-        faces: Vertex indices, int32 [F, 3]. Wind as the asset's do: clockwise on the screen (y down) is the back.
+        vertices: (x px, y px, 1/depth 1/m), depth measured along the camera's -z, [V, 3]. Differentiable in
+            the scene's rotation, translation, scale and camera. Vertices behind the near plane hold finite
+            numbers without meaning; no face uses them.
+        faces: Vertex indices, int32 [F, 3]. Wind as the asset's do: clockwise on the screen (y down) is the
+            back.
         weld: Index that all copies of one position share, int32 [V]; the mesh's topology is made of it.
         image: Which scene a face belongs to, ascending, int32 [F].
         instance: The scene's slot, or S + i for world.scenery[i], int32 [F].
@@ -63,7 +64,11 @@ class Geometry:
     @cached_property
     def image_of_vertex(self) -> Int[Tensor, "vertex"]:
         """Which scene a vertex belongs to, int64 [V]."""
-        return self._layout.image_of_vertex if self._cut is None else self._cut.follow(self._layout.image_of_vertex)
+        return (
+            self._layout.image_of_vertex
+            if self._cut is None
+            else self._cut.follow(self._layout.image_of_vertex)
+        )
 
     @cached_property
     def positions(self) -> Float[Tensor, "vertex 3"]:
@@ -93,7 +98,7 @@ class Geometry:
 
 @dataclass(frozen=True, eq=False)
 class _Placement:
-    """Where each instance stands: rotation and linear (rotation times scale) [I, 3, 3], offset and tint [I, 3]."""
+    """Where each instance stands: rotation, linear (rotation times scale) [I, 3, 3], offset, tint [I, 3]."""
 
     rotation: Tensor
     linear: Tensor
@@ -103,7 +108,7 @@ class _Placement:
 
 @dataclass(frozen=True, eq=False)
 class _Cut:
-    """New vertices on the near plane: between `inside` and `outside` [N], at parameter `t` [N] from the former."""
+    """New vertices on the near plane: from `inside` to `outside` [N], at the share `t` [N] of the way."""
 
     inside: Tensor
     outside: Tensor
@@ -129,8 +134,8 @@ def assemble(world: World, scene: Scene, size: tuple[int, int]) -> Geometry:
 
     Args:
         world: Whose assets and scenery are meant.
-        scene: B scenes, on the CPU or a GPU, float32 or float64. Gradients flow to rotation, translation, scale,
-            camera and, by `Geometry.colours`, to colour.
+        scene: B scenes, on the CPU or a GPU, float32 or float64. Gradients flow to rotation, translation,
+            scale, camera and, by `Geometry.colours`, to colour.
         size: (height, width) [px] to draw; focal length and principal point are scaled to it.
 
     Raises:
@@ -162,7 +167,13 @@ def assemble(world: World, scene: Scene, size: tuple[int, int]) -> Geometry:
     y = seen[:, 1] * inverse_depth * lens[:, 1] + lens[:, 3]
     vertices = torch.stack([x, y, inverse_depth], -1)
     return Geometry(
-        vertices=vertices, **faces_of, image_count=len(scene), size=size, _layout=layout, _placement=place, _cut=cut
+        vertices=vertices,
+        **faces_of,
+        image_count=len(scene),
+        size=size,
+        _layout=layout,
+        _placement=place,
+        _cut=cut,
     )
 
 
@@ -182,7 +193,7 @@ class _Layout:
     faces: dict[str, Tensor]  # what Geometry has per face, and the weld
 
     def transform(self, points: Tensor, linear: Tensor, offset: Tensor | None) -> Tensor:
-        """linear @ point + offset of each vertex's instance, [V, 3]."""
+        """Return linear @ point + offset of each vertex's instance, [V, 3]."""
         m = linear.index_select(0, self.owner)
         out = (m * points.to(m.dtype)[:, None, :]).sum(-1)
         return out if offset is None else out + offset.index_select(0, self.owner)
@@ -203,7 +214,9 @@ class _Static:
         self.normals = join([a.normals for a in parts], torch.float32)
         self.colours = join([a.colours for a in parts], torch.float32)
         blank = [np.zeros((len(a.vertices), 2), np.float32) for a in parts]
-        self.uv = join([b if a.uv is None else a.uv for a, b in zip(parts, blank, strict=True)], torch.float32)
+        self.uv = join(
+            [b if a.uv is None else a.uv for a, b in zip(parts, blank, strict=True)], torch.float32
+        )
         self.weld = join([a.weld for a in parts], torch.int64)
         self.faces = join([a.faces for a in parts], torch.int64)
         self.vertex_count = torch.tensor([len(a.vertices) for a in parts])
@@ -230,7 +243,7 @@ class _Static:
         return found
 
     def _build(self, asset: Tensor, device: torch.device) -> _Layout:
-        batch, slots = asset.shape
+        batch = len(asset)
         if asset.numel() and (asset.min() < -1 or asset.max() >= self.slots_end):
             raise ValueError(
                 f"scene.asset must lie in -1 .. {self.slots_end - 1} (the world's assets), "
@@ -278,7 +291,7 @@ def _layout(world: World, asset: Tensor) -> _Layout:
 
 
 def _spread(count: Tensor, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of the joined array for the parts `which`, the part each row came for, and each part's first new row."""
+    """Rows of the joined array for the parts `which`, the part each row serves, each part's first new row."""
     start = count.cumsum(0) - count
     length = count[which]
     first = length.cumsum(0) - length

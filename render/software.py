@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -17,8 +17,9 @@ _POINTS = 1 << 21  # samples drawn at once: about 60 MB of buffers
 class SoftwareEngine:
     """Draws what the OpenGL engine draws, on the CPU or a CUDA device, with Warp's kernels alone.
 
-    Perspective with full intrinsics, textures with box-averaged mipmaps, one directional light with Lambert and
-    Blinn-Phong, ambient, a shadow map, supersampling. The same scene gives the same bits on any number of threads.
+    Perspective with full intrinsics, textures with box-averaged mipmaps, one directional light with Lambert
+    and Blinn-Phong, ambient, a shadow map, supersampling. The same scene gives the same bits on any number
+    of threads.
     """
 
     name = "software"
@@ -86,7 +87,9 @@ class SoftwareEngine:
             except self._failure as e:
                 raise EngineError(str(e)) from e
         if not frames:
-            return Frame(torch.empty(0, *size, 3), torch.empty(0, *size, dtype=torch.int32), torch.empty(0, *size))
+            return Frame(
+                torch.empty(0, *size, 3), torch.empty(0, *size, dtype=torch.int32), torch.empty(0, *size)
+            )
         return Frame(*(torch.cat(parts).cpu() for parts in zip(*frames, strict=True)))
 
     def close(self) -> None:
@@ -106,7 +109,7 @@ class SoftwareEngine:
 
         fine = (size[0] * self._samples, size[1] * self._samples)
         geometry = assemble(self.world, scene, fine)
-        drawn = {"image": geometry.image, "image_count": len(scene), "weld": geometry.weld}
+        drawn: dict[str, Any] = {"image": geometry.image, "image_count": len(scene), "weld": geometry.weld}
         points = self._raster.rasterize(
             geometry.vertices, geometry.faces, image_size=fine, culled=geometry.closed, **drawn
         )
@@ -123,7 +126,9 @@ class SoftwareEngine:
             middle = slice(self._samples // 2, None, self._samples)
             face, inverse_depth = points.face[:, middle, middle], points.inverse_depth[:, middle, middle]
         else:
-            coarse = geometry.vertices * geometry.vertices.new_tensor([1 / self._samples, 1 / self._samples, 1.0])
+            coarse = geometry.vertices * geometry.vertices.new_tensor(
+                [1 / self._samples, 1 / self._samples, 1.0]
+            )
             centres = self._raster.rasterize(
                 coarse, geometry.faces, image_size=size, culled=geometry.closed, **drawn
             )
@@ -134,7 +139,7 @@ class SoftwareEngine:
         return rgb, instance, depth
 
     def _shadow(self, geometry, shadow):  # type: ignore[no-untyped-def]
-        """The light's orthographic view. Texel width and shadow_from_world come as in `layout.Layout.scenes`."""
+        """The light's orthographic view; texel width and shadow_from_world as in `Layout.scenes`."""
         texel, rows = shadow[:, 0], shadow[:, 1:].reshape(-1, 3, 4)
         scale = rows.new_tensor([self._shadow_size, self._shadow_size, -1.0])
         # Depth in [0, 1] becomes closeness in [1, 2]: positive, growing towards the light.

@@ -1,4 +1,4 @@
-"""Projection, packing and the near plane: by hand, by differences, and by what a ray through a pixel meets."""
+"""Projection, packing and the near plane: by hand, by differences, by what a ray through a pixel meets."""
 
 from dataclasses import fields, replace
 
@@ -14,7 +14,9 @@ from scenes import Asset
 
 def ground(y=-0.5, reach=10.0):
     """An open sheet that reaches behind the camera of `small_world`."""
-    corners = np.array([[-reach, y, reach], [reach, y, reach], [reach, y, -reach], [-reach, y, -reach]], np.float32)
+    corners = np.array(
+        [[-reach, y, reach], [reach, y, reach], [reach, y, -reach], [-reach, y, -reach]], np.float32
+    )
     return Asset(
         name="ground",
         vertices=corners,
@@ -31,7 +33,7 @@ def grounded():
 
 
 def three_scenes(world, dtype=torch.float32):
-    """Boxes at the origin and beside it; the second scene holds nothing, the third one asset in its last slot."""
+    """Two boxes in the first scene, none in the second, one in the third's last slot."""
     scene = world.empty(3)
     asset = torch.tensor([[0, 1, -1], [-1, -1, -1], [-1, -1, 1]])
     translation = torch.tensor([[0.3, -0.2, -1.0], [-0.5, 0.1, 0.5], [0.0, 0.0, 0.0]]).expand(3, 3, 3)
@@ -44,7 +46,10 @@ def test_projects_by_hand():
     """A point 0.2 m right, 0.1 m up and 5.1 m away from the eye; focal length 30 px, centre (16, 12)."""
     world = small_world()
     scene = replace(
-        world.empty(), asset=torch.tensor([[0, -1, -1]]), translation=torch.zeros(1, 3, 3), scale=torch.ones(1, 3)
+        world.empty(),
+        asset=torch.tensor([[0, -1, -1]]),
+        translation=torch.zeros(1, 3, 3),
+        scale=torch.ones(1, 3),
     )
     geometry = assemble(world, scene, (24, 32))
     corner = np.flatnonzero((world.assets[0].vertices == np.float32([0.2, 0.1, -0.1])).all(1))[0]
@@ -64,7 +69,9 @@ def test_packs_scene_after_scene():
     assert geometry.image.tolist() == sorted(geometry.image.tolist())
     present = {(int(i), int(s)) for i, s in zip(geometry.image, geometry.instance, strict=True)}
     assert present == {(0, 0), (0, 1), (0, 3), (1, 3), (2, 2), (2, 3)}
-    welds = [set(geometry.weld[geometry.faces[geometry.image == i].long()].flatten().tolist()) for i in range(3)]
+    welds = [
+        set(geometry.weld[geometry.faces[geometry.image == i].long()].flatten().tolist()) for i in range(3)
+    ]
     assert not welds[0] & welds[1]
     assert not welds[1] & welds[2]
     boxes = geometry.instance < 3
@@ -92,7 +99,9 @@ def test_one_batch_equals_scenes_alone():
         alone = assemble(world, scene[i], (24, 32))
         here = whole.faces[whole.image == i].long()
         for name in ("vertices", "positions", "normals", "colours", "uv"):
-            assert_close(getattr(whole, name)[here], getattr(alone, name)[alone.faces.long()], rtol=0, atol=1e-6)
+            assert_close(
+                getattr(whole, name)[here], getattr(alone, name)[alone.faces.long()], rtol=0, atol=1e-6
+            )
 
 
 def test_cut_ground_is_where_rays_meet_it():
@@ -103,7 +112,12 @@ def test_cut_ground_is_where_rays_meet_it():
     geometry = assemble(world, world.empty(), (24, 32))
     assert len(geometry.vertices) > 4, "the sheet crosses the near plane and must have been cut"
     raster = rasterize(
-        geometry.vertices, geometry.faces, image=geometry.image, image_count=1, image_size=(24, 32), weld=geometry.weld
+        geometry.vertices,
+        geometry.faces,
+        image=geometry.image,
+        image_count=1,
+        image_size=(24, 32),
+        weld=geometry.weld,
     )
     down = (torch.arange(24) + 0.5 - 12) / 30
     depth = torch.where(down > 0, 0.5 / down, torch.inf)

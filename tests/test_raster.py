@@ -1,4 +1,4 @@
-"""The hard rasterizer: by hand, against plain PyTorch, watertight, safe, the same on any number of threads."""
+"""The hard rasterizer: by hand, against plain PyTorch, watertight, safe, the same on any threads."""
 
 import math
 
@@ -17,14 +17,16 @@ def draw(vertices, faces, size=(8, 8), **options):
 
 def random_triangles(seed, *, images=3, faces=40):
     g = torch.Generator().manual_seed(seed)
-    vertices = torch.rand(60, 3, generator=g) * torch.tensor([44.0, 34.0, 1.0]) + torch.tensor([-6.0, -5.0, 0.2])
+    vertices = torch.rand(60, 3, generator=g) * torch.tensor([44.0, 34.0, 1.0]) + torch.tensor(
+        [-6.0, -5.0, 0.2]
+    )
     index = torch.combinations(torch.arange(60), 3)  # of two triangles with the same corners, either may win
     index = index[torch.randperm(len(index), generator=g)[: faces * images]].int()
     return vertices, index, torch.arange(images, dtype=torch.int32).repeat_interleave(faces)
 
 
 def test_triangle_by_hand():
-    """Corners (1, 1), (5, 1), (1, 5): the centres with x + y <= 6. Inverse depth 1 at the first, 0.5 at the others."""
+    """Corners (1, 1), (5, 1), (1, 5): the centres with x + y <= 6. Inverse depth 1, 0.5, 0.5."""
     raster = draw([[1, 1, 1.0], [5, 1, 0.5], [1, 5, 0.5]], [[0, 1, 2]])
     centre = torch.arange(8) + 0.5
     y, x = torch.meshgrid(centre, centre, indexing="ij")
@@ -32,7 +34,8 @@ def test_triangle_by_hand():
     assert (raster.face[0] == torch.where(inside, 0, -1)).all()
     want = torch.where(inside, 1.0 - 0.5 * (x + y - 2) / 4, 0.0)
     assert_close(raster.inverse_depth[0], want)
-    # At (2.5, 1.5) the affine weights are (0.5, 0.375, 0.125); times inverse depth (0.5, 0.1875, 0.0625), sum 0.75.
+    # At (2.5, 1.5) the affine weights are (0.5, 0.375, 0.125); times inverse depth (0.5, 0.1875, 0.0625),
+    # sum 0.75.
     assert_close(raster.barycentric[0, 1, 2], torch.tensor([0.5, 0.1875, 0.0625]) / 0.75)
     assert (raster.barycentric[0][~inside] == 0).all()
 
@@ -176,7 +179,10 @@ def test_leaves_gradients_alone():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"vertices": torch.zeros(4, 2)}, r"vertices must be float of shape \[V, 3\], got torch.float32 \[4, 2\]"),
+        (
+            {"vertices": torch.zeros(4, 2)},
+            r"vertices must be float of shape \[V, 3\], got torch.float32 \[4, 2\]",
+        ),
         ({"faces": torch.zeros(1, 3, dtype=torch.int64)}, "faces must be int32"),
         ({"image": torch.zeros(2, dtype=torch.int32)}, r"image must be torch.int32 of shape \[1\]"),
         ({"weld": torch.zeros(3, dtype=torch.int32)}, r"weld must be torch.int32 of shape \[4\]"),

@@ -1,13 +1,14 @@
 """Warp kernels of the hard rasterizer. One source, compiled for CPU and for CUDA.
 
-Screen vertices are (x px, y px, 1/depth), origin at the top-left corner of the image, x right, y down; the centre of
-pixel (row i, column j) is (j + 0.5, i + 0.5). Inverse depth is affine in x and y over a triangle.
+Screen vertices are (x px, y px, 1/depth), origin at the top-left corner of the image, x right, y down; the
+centre of pixel (row i, column j) is (j + 0.5, i + 0.5). Inverse depth is affine in x and y over a triangle.
 
-A pixel's key is bits(inverse depth) << 32 | (2^31 - 1 - face): positive floats sort as integers do, so that the
-largest key is the nearest surface and, at equal depth, the lower face. An atomic maximum then needs no order.
+A pixel's key is bits(inverse depth) << 32 | (2^31 - 1 - face): positive floats sort as integers do, so that
+the largest key is the nearest surface and, at equal depth, the lower face. An atomic maximum then needs no
+order.
 
-A triangle's edge is evaluated from its end of lower weld index in both triangles that share it. Both then round
-alike, one gets e and the other -e, and no pixel between them is lost.
+A triangle's edge is evaluated from its end of lower weld index in both triangles that share it. Both then
+round alike, one gets e and the other -e, and no pixel between them is lost.
 """
 
 import warp as wp
@@ -21,7 +22,7 @@ LOW_HALF = wp.constant(wp.int64(0x7FFFFFFF))
 
 @wp.struct
 class Edge:
-    """Line from an edge's end of lower weld index along the edge; sign turns its value to be positive inside."""
+    """Line from an edge's end of lower weld index along the edge; sign makes its value positive inside."""
 
     x: float
     y: float
@@ -32,6 +33,7 @@ class Edge:
 
 @wp.func
 def edge(a: wp.vec3, b: wp.vec3, weld_a: int, weld_b: int, sign: float):
+    """Edge ab of a triangle whose area has the given sign."""
     e = Edge()
     if weld_a <= weld_b:
         e.x = a[0]
@@ -56,6 +58,7 @@ def inside(e: Edge, px: float, py: float):
 
 @wp.func
 def twice_area(a: wp.vec3, b: wp.vec3, c: wp.vec3):
+    """Twice the signed area, positive where a, b, c turn clockwise as seen (y runs down)."""
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 
 
@@ -73,7 +76,7 @@ def last_pixel(high: float):
 
 @wp.func
 def crossing(a: wp.vec3, b: wp.vec3, py: float):
-    """x where the line ab crosses the height py; only for edges that are not level."""
+    """Find x where the line ab crosses the height py; only for edges that are not level."""
     return a[0] + (py - a[1]) * (b[0] - a[0]) / (b[1] - a[1])
 
 
@@ -92,7 +95,7 @@ def cover(
     # out
     key: wp.array3d(dtype=wp.int64),
 ):
-    """Write one face's keys. One work item draws `rows_per_item` rows of a face: all on the CPU, few on a GPU."""
+    """Write a face's keys. One work item draws `rows_per_item` rows of it: all on the CPU, few on a GPU."""
     item, chunk = wp.tid()
     f = first_face + item
     height = key.shape[1]
@@ -161,8 +164,8 @@ def cover(
             wc = inside(ec, px, py)
             total = wa + wb + wc
             if wa >= 0.0 and wb >= 0.0 and wc >= 0.0 and total > 0.0:
-                # Not by the plane's slopes: of a triangle that reaches the near plane, thousands of pixels away,
-                # they are too coarse in float32. The weights are not, where it is seen.
+                # Not by the plane's slopes: of a triangle that reaches the near plane, thousands of pixels
+                # away, they are too coarse in float32. The weights are not, where it is seen.
                 z = (wa * a[2] + wb * b[2] + wc * c[2]) / total
                 if z < HUGE:
                     wp.atomic_max(key, n, y, x, (wp.int64(wp.cast(z, wp.int32)) << wp.int64(32)) | low_bits)

@@ -44,18 +44,20 @@ def rasterize(
 ) -> Raster:
     """Find the nearest triangle at each pixel's centre. No gradient.
 
-    A triangle is drawn from both sides and owns the pixel centres on its border; at equal depth the lower face wins.
-    Two triangles that share an edge leave no gap. Faces that no picture can show draw nothing: a corner with inverse
-    depth of 0 or less (clip at the near plane first, as `render.geometry.assemble` does), zero area, NaN, infinity.
-    Results on the CPU do not depend on the number of threads, bit for bit.
+    A triangle is drawn from both sides and owns the pixel centres on its border; at equal depth the lower
+    face wins. Two triangles that share an edge leave no gap. Faces that no picture can show draw nothing: a
+    corner with inverse depth of 0 or less (clip at the near plane first, as `render.geometry.assemble`
+    does), zero area, NaN, infinity. Results on the CPU do not depend on the number of threads, bit for bit.
 
     Args:
-        vertices: Screen positions (x px, y px, inverse depth), y down, shape [V, 3], float32 (float64 is rounded).
+        vertices: Screen positions (x px, y px, inverse depth), y down, shape [V, 3], float32 (float64 is
+            rounded).
         faces: Vertex indices, int32 [F, 3].
         image: The image each face is drawn into, ascending, int32 [F].
         image_count: Number of images B.
         image_size: (height, width) [px].
-        weld: Index shared by all copies of a position, int32 [V]; without it edges between split vertices may crack.
+        weld: Index shared by all copies of a position, int32 [V]; without it edges between split vertices
+            may crack.
         culled: True for faces whose back is not drawn, bool [F].
 
     Raises:
@@ -85,7 +87,10 @@ def nearest(
     image_size: tuple[int, int],
     weld: Int[Tensor, "vertex"] | None = None,
 ) -> Float[Tensor, "batch height width"]:
-    """Only `rasterize(...).inverse_depth`, quicker. Any positive third coordinate that grows towards the eye will do."""
+    """Only `rasterize(...).inverse_depth`, quicker. Arguments, errors: as there.
+
+    The third coordinate may be anything positive that grows towards the eye and is affine over a triangle.
+    """
     _check(vertices, faces, image, image_count, image_size, weld, None)
     shape = (image_count, *image_size)
     inverse_depth = torch.empty(shape, device=vertices.device)
@@ -117,7 +122,9 @@ class _Mesh:
         return cls(*(t.contiguous() for t in (vertices, faces, image, weld, culled)))
 
 
-def _draw(mesh: _Mesh, shape: tuple[int, int, int], read: Any, corners: list[Any], outputs: list[Any]) -> None:
+def _draw(
+    mesh: _Mesh, shape: tuple[int, int, int], read: Any, corners: list[Any], outputs: list[Any]
+) -> None:
     """Draw the faces into keys of `shape` (B, H, W), then let the kernel `read` turn keys into `outputs`."""
     image_count, height, width = shape
     device, count = mesh.vertices.device, len(mesh.faces)
@@ -172,7 +179,9 @@ def _check(
     culled: Tensor | None,
 ) -> None:
     if vertices.ndim != 2 or vertices.shape[1] != 3 or not vertices.is_floating_point():
-        raise ValueError(f"vertices must be float of shape [V, 3], got {vertices.dtype} {list(vertices.shape)}")
+        raise ValueError(
+            f"vertices must be float of shape [V, 3], got {vertices.dtype} {list(vertices.shape)}"
+        )
     if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype != torch.int32:
         raise ValueError(f"faces must be int32 of shape [F, 3], got {faces.dtype} {list(faces.shape)}")
     wanted = (
@@ -184,10 +193,14 @@ def _check(
         if tensor is None:
             continue
         if tensor.shape != (length,) or tensor.dtype != dtype:
-            raise ValueError(f"{name} must be {dtype} of shape [{length}], got {tensor.dtype} {list(tensor.shape)}")
+            raise ValueError(
+                f"{name} must be {dtype} of shape [{length}], got {tensor.dtype} {list(tensor.shape)}"
+            )
         if tensor.device != vertices.device:
             raise ValueError(f"{name} is on {tensor.device}, vertices on {vertices.device}")
     if faces.device != vertices.device:
         raise ValueError(f"faces are on {faces.device}, vertices on {vertices.device}")
     if image_count < 0 or min(image_size) < 1:
-        raise ValueError(f"there must be 0 or more images of at least 1 px, got {image_count} of {image_size}")
+        raise ValueError(
+            f"there must be 0 or more images of at least 1 px, got {image_count} of {image_size}"
+        )

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def encode_srgb(linear: Tensor) -> Tensor:
-    """sRGB-encoded values of linear light. Differentiable everywhere, slope 12.92 at and below 0; no clamping."""
+    """Encode linear light as sRGB. Differentiable everywhere, slope 12.92 at and below 0; no clamping."""
     # The branch not taken must not see 0, where its slope is infinite and 0 * inf would be NaN.
     curve = 1.055 * linear.clamp_min(0.0031308) ** (1.0 / 2.4) - 0.055
     return torch.where(linear <= 0.0031308, 12.92 * linear, curve)

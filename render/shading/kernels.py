@@ -1,4 +1,11 @@
-"""Warp kernel of the shading model without gradients: the same formulas as `model.py`, plus shadows, in one pass."""
+"""Warp kernels of the shading model: pictures with shadows, and linear colours with their gradients.
+
+colour = a (A + I max(0, c)) + k I m^p, the second term only where c = n . l > 0:
+    a  albedo: interpolated colour times texture       A, I  ambient and intensity of the light
+    n  unit normal N / |N|, turned to the eye          l  unit vector to the light
+    h  half vector u / |u|, u = l + v                  v  unit vector e / |e| to the eye, e = eye - position
+    m = max(n . h, 1e-6)                               k, p  strength and exponent of the highlight
+"""
 
 import warp as wp
 
@@ -36,7 +43,7 @@ class Pyramids:
 
 @wp.struct
 class Lights:
-    """Per scene. Row k of `shadow_rows[n]` gives column, row [texels] or closeness to the light of a world point."""
+    """Per scene. Rows of `shadow_rows[n]` give a world point's column, row [texels] and closeness."""
 
     direction: wp.array(dtype=wp.vec3)
     intensity: wp.array(dtype=float)
@@ -51,6 +58,7 @@ class Lights:
 
 @wp.func
 def encode(x: float):
+    """Value of linear light on the sRGB curve."""
     r = 12.92 * x
     if x > 0.0031308:
         r = 1.055 * wp.pow(x, 1.0 / 2.4) - 0.055
@@ -59,11 +67,13 @@ def encode(x: float):
 
 @wp.func
 def saturate(c: wp.vec3):
+    """Colour clamped to [0, 1]."""
     return wp.vec3(wp.clamp(c[0], 0.0, 1.0), wp.clamp(c[1], 0.0, 1.0), wp.clamp(c[2], 0.0, 1.0))
 
 
 @wp.func
 def blend(a: wp.vec3, b: wp.vec3, c: wp.vec3, w: wp.vec3):
+    """Interpolate by barycentrics."""
     return w[0] * a + w[1] * b + w[2] * c
 
 
@@ -80,6 +90,7 @@ def wrapped(i: int, size: int):
 
 @wp.func
 def bilinear(p: Pyramids, texture: int, level: int, uv: wp.vec2):
+    """Interpolate a level of a texture, which repeats."""
     first = p.first[texture, level]
     height = p.size[texture, level][0]
     width = p.size[texture, level][1]
@@ -102,6 +113,7 @@ def bilinear(p: Pyramids, texture: int, level: int, uv: wp.vec2):
 
 @wp.func
 def trilinear(p: Pyramids, texture: int, uv: wp.vec2, uv_x: wp.vec2, uv_y: wp.vec2):
+    """Interpolate between the two levels whose texels are nearest to a pixel in size."""
     height = float(p.size[texture, 0][0])
     width = float(p.size[texture, 0][1])
     across = wp.length(wp.vec2(uv_x[0] * width, uv_x[1] * height))
@@ -118,7 +130,7 @@ def trilinear(p: Pyramids, texture: int, uv: wp.vec2, uv_x: wp.vec2, uv_y: wp.ve
 
 @wp.func
 def lit(s: Lights, n: int, position: wp.vec3, normal: wp.vec3, cosine: float):
-    """Share of the light that arrives: 3 x 3 texels under a tent of two texels' width. Outside the map all does.
+    """Share of the light that arrives: 3 x 3 texels under a tent. Outside the map all does.
 
     A surface must not shade itself: the map is asked a little off the surface, the more the light grazes it.
     """
@@ -149,7 +161,7 @@ def lit(s: Lights, n: int, position: wp.vec3, normal: wp.vec3, cosine: float):
 
 @wp.func
 def texture_colour(m: Mesh, p: Pyramids, f: int, w: wp.vec3):
-    """Texture at a point of a face. The level comes from uv's change over a pixel; formulas in `model._texels`."""
+    """Texture at a point of a face, level by uv's change over a pixel; formulas in `reference._texels`."""
     i = m.faces[f]
     a = m.vertices[i[0]]
     b = m.vertices[i[1]]
@@ -174,18 +186,27 @@ def texture_colour(m: Mesh, p: Pyramids, f: int, w: wp.vec3):
 
 
 @wp.func
+def facing(m: Mesh, f: int):
+    """-1 where the back of a mesh that is not closed is seen (positive area, as y runs down), else 1."""
+    s = float(1.0)
+    if not m.closed[f]:
+        i = m.faces[f]
+        a = m.vertices[i[0]]
+        b = m.vertices[i[1]]
+        c = m.vertices[i[2]]
+        if (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]) > 0.0:
+            s = float(-1.0)
+    return s
+
+
+@wp.func
 def surface(m: Mesh, p: Pyramids, s: Lights, n: int, f: int, w: wp.vec3):
     """Linear colour of a point of a face."""
     i = m.faces[f]
     normal = wp.normalize(blend(m.normals[i[0]], m.normals[i[1]], m.normals[i[2]], w))
     albedo = blend(m.colours[i[0]], m.colours[i[1]], m.colours[i[2]], w)
     position = blend(m.positions[i[0]], m.positions[i[1]], m.positions[i[2]], w)
-    if not m.closed[f]:
-        a = m.vertices[i[0]]
-        b = m.vertices[i[1]]
-        c = m.vertices[i[2]]
-        if (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]) > 0.0:
-            normal = -normal
+    normal = normal * facing(m, f)
     if m.texture[f] >= 0:
         albedo = wp.cw_mul(albedo, texture_colour(m, p, f, w))
     cosine = wp.dot(normal, s.direction[n])
@@ -217,7 +238,7 @@ def picture(
     # out
     rgb: wp.array3d(dtype=wp.vec3),
 ):
-    """sRGB pixels from samples x samples points each. One work item draws `span` pixels of a row."""
+    """Draw sRGB pixels from samples x samples points each. One work item draws `span` pixels of a row."""
     item, y, chunk = wp.tid()
     n = first_image + item
     background = saturate(lights.background[n])
@@ -234,3 +255,140 @@ def picture(
                     total += background
         total = total * share
         rgb[n, y, x] = saturate(wp.vec3(encode(total[0]), encode(total[1]), encode(total[2])))
+
+
+@wp.kernel
+def shade(
+    # in
+    mesh: Mesh,
+    pyramids: Pyramids,
+    lights: Lights,
+    face: wp.array3d(dtype=int),
+    barycentric: wp.array3d(dtype=wp.vec3),
+    first_image: int,
+    span: int,
+    # out
+    rgb: wp.array3d(dtype=wp.vec3),
+):
+    """Linear colours, not clamped. One work item shades `span` pixels of a row."""
+    item, y, chunk = wp.tid()
+    n = first_image + item
+    for x in range(chunk * span, wp.min((chunk + 1) * span, rgb.shape[2])):
+        f = face[n, y, x]
+        if f >= 0:
+            rgb[n, y, x] = surface(mesh, pyramids, lights, n, f, barycentric[n, y, x])
+        else:
+            rgb[n, y, x] = lights.background[n]
+
+
+@wp.struct
+class Gradients:
+    """Cotangents of `Mesh` and `Lights`; those of vertices are written only where wanted."""
+
+    want_colours: int
+    want_normals: int
+    want_positions: int
+    colours: wp.array(dtype=wp.vec3)
+    normals: wp.array(dtype=wp.vec3)
+    positions: wp.array(dtype=wp.vec3)
+    direction: wp.array(dtype=wp.vec3)
+    intensity: wp.array(dtype=float)
+    ambient: wp.array(dtype=float)
+    eye: wp.array(dtype=wp.vec3)
+    background: wp.array(dtype=wp.vec3)
+
+
+@wp.func
+def unit_adjoint(unit: wp.vec3, length: float, grad: wp.vec3):
+    """Cotangent of x from that of x / |x|: (grad - unit (unit . grad)) / |x|; 0 at x = 0."""
+    r = wp.vec3()
+    if length > 0.0:
+        r = (grad - unit * wp.dot(unit, grad)) / length
+    return r
+
+
+@wp.func
+def spread(to: wp.array(dtype=wp.vec3), i: wp.vec3i, w: wp.vec3, grad: wp.vec3):
+    """Adjoint of `blend`."""
+    wp.atomic_add(to, i[0], w[0] * grad)
+    wp.atomic_add(to, i[1], w[1] * grad)
+    wp.atomic_add(to, i[2], w[2] * grad)
+
+
+@wp.kernel
+def shade_backward(
+    # in
+    mesh: Mesh,
+    pyramids: Pyramids,
+    lights: Lights,
+    face: wp.array3d(dtype=int),
+    barycentric: wp.array3d(dtype=wp.vec3),
+    grad_rgb: wp.array3d(dtype=wp.vec3),
+    first_image: int,
+    span: int,
+    # out
+    grads: Gradients,
+):
+    """Adjoint of `shade`, barycentrics and texture lookups held. Every image's vertices are its own."""
+    item, y, chunk = wp.tid()
+    n = first_image + item
+    l = lights.direction[n]
+    ambient = lights.ambient[n]
+    intensity = lights.intensity[n]
+    grad_l = wp.vec3()
+    grad_eye = wp.vec3()
+    grad_background = wp.vec3()
+    grad_intensity = float(0.0)
+    grad_ambient = float(0.0)
+    for x in range(chunk * span, wp.min((chunk + 1) * span, grad_rgb.shape[2])):
+        f = face[n, y, x]
+        g = grad_rgb[n, y, x]
+        if f < 0:
+            grad_background += g
+        elif g[0] != 0.0 or g[1] != 0.0 or g[2] != 0.0:
+            i = mesh.faces[f]
+            w = barycentric[n, y, x]
+            raw = blend(mesh.normals[i[0]], mesh.normals[i[1]], mesh.normals[i[2]], w) * facing(mesh, f)
+            length = wp.length(raw)
+            normal = wp.normalize(raw)
+            texture = wp.vec3(1.0, 1.0, 1.0)
+            if mesh.texture[f] >= 0:
+                texture = texture_colour(mesh, pyramids, f, w)
+            colour = blend(mesh.colours[i[0]], mesh.colours[i[1]], mesh.colours[i[2]], w)
+            cosine = wp.dot(normal, l)
+            towards = wp.max(cosine, 0.0)
+            grad_albedo = wp.cw_mul(g, texture)
+            strength = wp.dot(grad_albedo, colour)  # g . a
+            if grads.want_colours != 0:  # d/da = A + I max(0, c)
+                spread(grads.colours, i, w, (ambient + intensity * towards) * grad_albedo)
+            grad_ambient += strength
+            if cosine > 0.0:
+                grad_intensity += strength * cosine
+                grad_normal = strength * intensity * l  # dc/dn = l
+                grad_l += strength * intensity * normal  # dc/dl = n
+                if mesh.specular[f] > 0.0:
+                    position = blend(mesh.positions[i[0]], mesh.positions[i[1]], mesh.positions[i[2]], w)
+                    e = lights.eye[n] - position
+                    v = wp.normalize(e)
+                    u = l + v
+                    h = wp.normalize(u)
+                    m = wp.dot(normal, h)
+                    k = mesh.specular[f] * (g[0] + g[1] + g[2])
+                    p = mesh.shininess[f]
+                    grad_intensity += k * wp.pow(wp.max(m, 1.0e-6), p)
+                    if m > 1.0e-6:
+                        grad_m = k * intensity * p * wp.pow(m, p - 1.0)
+                        grad_normal += grad_m * h
+                        grad_u = unit_adjoint(h, wp.length(u), grad_m * normal)
+                        grad_e = unit_adjoint(v, wp.length(e), grad_u)
+                        grad_l += grad_u
+                        grad_eye += grad_e
+                        if grads.want_positions != 0:
+                            spread(grads.positions, i, w, -grad_e)
+                if grads.want_normals != 0:
+                    spread(grads.normals, i, w, facing(mesh, f) * unit_adjoint(normal, length, grad_normal))
+    wp.atomic_add(grads.direction, n, grad_l)
+    wp.atomic_add(grads.intensity, n, grad_intensity)
+    wp.atomic_add(grads.ambient, n, grad_ambient)
+    wp.atomic_add(grads.eye, n, grad_eye)
+    wp.atomic_add(grads.background, n, grad_background)

@@ -45,7 +45,8 @@ class Textures:
         Args:
             texture: Asset of each point, [P]; each must have a texture.
             uv: Where, (0, 0) at the top-left texel's corner.
-            uv_x, uv_y: Change of uv over one pixel to the right and one down; they choose the level.
+            uv_x: Change of uv over one pixel to the right; with `uv_y`, it chooses the level.
+            uv_y: Change of uv over one pixel down.
         """
         texture = texture.long()
         top = self.levels[texture].long() - 1
@@ -101,11 +102,11 @@ def _make(world: World) -> Textures:
 
 
 def _pyramid(texture: Tensor) -> list[Tensor]:
-    """The texture in linear light, then halves of it down to one texel, each the box average of the one before."""
+    """The texture in linear light, then box averages of half the size down to one texel."""
     level = decode_srgb(texture.float() / 255.0)
     levels = [level]
     while max(level.shape[:2]) > 1:
-        half = [max(1, n // 2) for n in level.shape[:2]]
+        half = max(1, level.shape[0] // 2), max(1, level.shape[1] // 2)
         level = F.adaptive_avg_pool2d(level.permute(2, 0, 1)[None], half)[0].permute(1, 2, 0)
         levels.append(level.contiguous())
     return levels

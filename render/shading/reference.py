@@ -1,4 +1,4 @@
-"""The shading model in plain PyTorch, differentiable in colours, light, normals and background."""
+"""The shading model in plain PyTorch: slow, differentiated by autograd. For tests."""
 
 import torch
 from jaxtyping import Float
@@ -10,34 +10,10 @@ from render.shading.textures import textures
 from scenes import Scene, World
 
 
-def shade(
-    geometry: Geometry,
-    raster: Raster,
-    scene: Scene,
-    world: World,
-    *,
-    lit: Float[Tensor, "batch height width"] | None = None,
+def shade_reference(
+    geometry: Geometry, raster: Raster, scene: Scene, world: World
 ) -> Float[Tensor, "batch height width 3"]:
-    """Linear colours of what each pixel's centre sees.
-
-    albedo * (ambient + intensity * max(0, n . l) * lit) + specular * intensity * lit * max(0, n . h)^shininess, the
-    highlight only where n . l > 0. n is interpolated, normalised, and turned towards the eye on the back of meshes
-    that are not closed; h is half way between the light l and the eye.
-
-    Gradients flow to the scene's colour, light and background, and through normals and positions to poses and
-    camera as far as they change the light on a point that stays on its pixel. What moves on the screen, silhouettes
-    and textures, is the edge operator's part: barycentrics are taken as constants.
-
-    Args:
-        geometry: Of the scene, as `assemble` gives it.
-        raster: Of the geometry, as `rasterize` gives it, at any size.
-        scene: The same B scenes.
-        world: Whose textures are meant.
-        lit: Share of the light that arrives, 1 - shadow; without it all does.
-
-    Returns:
-        Linear colours, not clamped: a highlight may exceed 1. Clamp, average over samples, then `encode_srgb`.
-    """
+    """Same arguments and result as :func:`render.shading.shade`, in the geometry's own precision."""
     seen = raster.face >= 0
     image, row, column = seen.nonzero(as_tuple=True)
     face = raster.face[seen].long()
@@ -55,14 +31,13 @@ def shade(
     corner = geometry.vertices.detach()[corners]
     normal = torch.where((_back(corner) & ~geometry.closed[face])[:, None], -normal, normal)
     cosine = (normal * to_light).sum(-1)
-    arriving = intensity if lit is None else intensity * lit[seen]
     albedo = interpolate(geometry.colours)
     textured = (geometry.texture[face] >= 0).nonzero()[:, 0]
     if len(textured):
         texel = torch.ones_like(albedo)
         texel[textured] = _texels(geometry, world, face[textured], corner[textured], weights[textured])
         albedo = albedo * texel
-    colour = albedo * (ambient + arriving * cosine.clamp_min(0.0))[:, None]
+    colour = albedo * (ambient + intensity * cosine.clamp_min(0.0))[:, None]
     glossy = ((geometry.specular[face] > 0) & (cosine.detach() > 0)).nonzero()[:, 0]
     if len(glossy):
         at = image[glossy]
@@ -72,7 +47,7 @@ def shade(
         )
         # The floor keeps the slope of the power finite where the half vector is level with the surface.
         mirror = (normal[glossy] * half).sum(-1).clamp_min(1e-6) ** geometry.shininess[face[glossy]]
-        highlight = geometry.specular[face[glossy]] * arriving[glossy] * mirror
+        highlight = geometry.specular[face[glossy]] * intensity[glossy] * mirror
         colour = colour.index_add(0, glossy, highlight[:, None].expand(-1, 3))
     height, width = raster.face.shape[1:]
     picture = scene.background[:, None, None, :].to(colour.dtype).expand(-1, height, width, -1)
@@ -80,7 +55,7 @@ def shade(
 
 
 def _back(corner: Tensor) -> Tensor:
-    """True for triangles [P, 3, 3] seen from behind: clockwise assets' faces have positive area, as y runs down."""
+    """True for triangles [P, 3, 3] seen from behind: their area is positive, as y runs down."""
     u, v = corner[:, 1, :2] - corner[:, 0, :2], corner[:, 2, :2] - corner[:, 0, :2]
     return u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0] > 0
 
@@ -91,7 +66,7 @@ def _texels(geometry: Geometry, world: World, face: Tensor, corner: Tensor, weig
     With w_k affine on the screen and z_k inverse depths, b_k = w_k z_k / D, D = sum w_k z_k:
     db_k/dx = (dw_k/dx z_k - b_k sum_j dw_j/dx z_j) / D.
     """
-    uv = geometry.uv[geometry.faces[face].long()]  # [P, 3, 2]
+    uv = geometry.uv.detach()[geometry.faces[face].long()]  # [P, 3, 2]
     x, y, z = corner.unbind(-1)
     area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (y[:, 1] - y[:, 0]) * (x[:, 2] - x[:, 0])
     w_x = (y.roll(-1, 1) - y.roll(-2, 1)) / area[:, None]
