@@ -5,6 +5,7 @@ Nothing heavy is imported here: `unrender --help` has to answer at once.
 
 import contextlib
 import io
+import os
 import re
 import sys
 import warnings
@@ -125,6 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("unrender: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output, `head` for one, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _parse(arguments: Sequence[str]) -> Any:

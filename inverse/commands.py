@@ -13,6 +13,7 @@ from inverse.files import OutputError, output_folder
 from inverse.picture import PictureError, fitted, read_mask, read_picture, writable_suffix, write_picture
 from inverse.recoveryfile import RecoveryFileError, load_scene, load_start, world_of, write_truth
 from render.compilation import KernelError
+from render.differentiable import OPERATORS, STRATEGIES
 from render.engine import ENGINES, EngineError, open_engine
 from scenes import WorldError
 from scenes.frommeshes import from_meshes
@@ -22,8 +23,6 @@ from scenes.meshfile import MeshError
 from scenes.scene import Scene
 from scenes.world import World
 
-STRATEGIES = ("manual",)
-OPERATORS = ("edge",)
 DEVICES = ("cpu", "cuda")
 LARGEST_SIDE = 4096  # [px] of a picture to draw; OpenGL's own limit lies at 8192 or above
 
@@ -141,7 +140,7 @@ def _sample(command: cli.Sample) -> int:
                 seed=command.seed,
                 visible_fraction=[None] * scene.slots if visible is None else visible[0].tolist(),
             )
-    print(f"Written: {command.count} pictures with their truth in {folder}")
+    print(f"Written: {command.count} picture{'s' * (command.count > 1)}, the truth beside each, in {folder}")
     return 0
 
 

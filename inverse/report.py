@@ -76,7 +76,7 @@ def write_refinement(recovery: Recovery, path: Path) -> None:
     count = min(GIF_FRAMES, len(frames))
     while True:
         strips = [_side_by_side(recovery.picture, frame) for frame in _thinned(frames, count)]
-        durations = [120] * (len(strips) - 1) + [2000]  # [ms]
+        durations = [120] * (len(strips) - 1) + [2000] if len(strips) > 1 else 2000  # [ms]
         data = imageio.imwrite("<bytes>", strips, extension=".gif", duration=durations, loop=0)
         if len(data) <= GIF_BYTES or count <= 2:
             break

@@ -4,16 +4,20 @@ import json
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_world import small_world
 from torch.testing import assert_close
 
 from inverse import cli
 from inverse.picture import read_picture
+from inverse.recovery import FoundObject, Recovery
 from inverse.recoveryfile import load_scene
 from scenes.world import World
 
@@ -251,3 +255,93 @@ def test_interrupted(capsys, monkeypatch):
     monkeypatch.setattr("inverse.commands.run", interrupt)
     assert cli.main(["render", "a.glb", "--out", "a.png"]) == 130
     assert capsys.readouterr().err == "unrender: interrupted\n"
+
+
+@pytest.fixture
+def found(monkeypatch, tmp_path):
+    """Puts a search that finds one box in the place of the real one; it notes what it was called with."""
+    world = small_world()
+    scene = world.empty()
+    scene.asset[0, 1] = 1
+    scene.translation[0, 1] = torch.tensor([0.5, -0.25, 1.0])
+    scene.colour[0, 1] = torch.tensor([1.0, 0.0, 0.2159])
+    called = {}
+
+    def recover(image, world, **options):
+        called.update(options, image=image, world=world)
+        return called["answer"]
+
+    called["answer"] = Recovery(
+        world=world,
+        scene=scene,
+        objects=(
+            FoundObject(1, "ball", verdict="doubtful", reason="a box fits as well", visible_fraction=0.5),
+        ),
+        picture=torch.zeros(24, 32, 3),
+        image=torch.zeros(24, 32, 3),
+        instance_id=None,
+        loss=0.5,
+        psnr=30.0,
+        renders=100,
+        seconds=2.0,
+        messages=("The picture is ambiguous.",),
+        engine="software",
+    )
+    module = ModuleType("inverse.recover")
+    module.recover = recover
+    monkeypatch.setitem(sys.modules, "inverse.recover", module)
+    return called
+
+
+def test_recover_says_and_writes_what_it_found(capsys, tmp_path, picture, found):
+    Image.new("RGBA", (256, 256), (10, 20, 30, 255)).save(picture)
+    out = tmp_path / "out"
+    arguments = ["recover", picture, "--world", "cube", "--out", out, "--seed", "9", "--steps", "3"]
+    assert cli.main([str(a) for a in arguments]) == 0
+    said = capsys.readouterr().out
+    row = said.splitlines()[1]
+    assert row.split() == [
+        *("ball", "0.500", "-0.250", "1.000", "any", "37.5", "x", "37.5", "x", "37.5", "#ff0080"),
+        *("50%", "doubtful", "(a", "box", "fits", "as", "well)"),
+    ]
+    assert "The picture is ambiguous." in said
+    for name in ("scene.glb", "recovery.json", "comparison.png", "refinement.gif", "loss.png"):
+        assert (out / name).stat().st_size > 100
+        assert name in said
+    assert json.loads((out / "recovery.json").read_text())["image"] == str(picture)
+    assert (found["seed"], found["steps"], found["strategy"], found["operator"]) == (9, 3, "manual", "edge")
+    assert found["image"].shape == (128, 128, 3)  # shrunk to what the world's camera draws
+    assert found["mask"] is None  # opaque
+
+
+def test_recover_takes_alpha_as_the_mask(tmp_path, picture, found):
+    rgba = np.full((128, 128, 4), 255, np.uint8)
+    rgba[:, 64:, 3] = 0
+    Image.fromarray(rgba).save(picture)
+    assert cli.main(["recover", str(picture), "--world", "cube", "--out", str(tmp_path / "out")]) == 0
+    assert_close(found["mask"], torch.arange(128).expand(128, 128) < 64)
+
+
+def test_recover_of_nothing_ends_in_status_1(capsys, tmp_path, picture, found):
+    found["answer"] = replace(found["answer"], objects=(), scene=found["answer"].scene.without(1))
+    assert cli.main(["recover", str(picture), "--world", "cube", "--out", str(tmp_path / "out")]) == 1
+    assert "Nothing was found." in capsys.readouterr().out
+
+
+def test_recover_with_a_mesh_and_a_camera(tmp_path, picture, camera, found):
+    mesh = ply(tmp_path / "tile.ply", [(0, 0, 0), (1, 0, 0), (0, 1, 0)], [(0, 1, 2)])
+    arguments = [
+        "recover",
+        picture,
+        "--asset",
+        mesh,
+        "--asset",
+        mesh,
+        "--camera",
+        camera,
+        "--out",
+        tmp_path / "out",
+    ]
+    assert cli.main([str(a) for a in arguments]) == 0
+    assert [a.name for a in found["world"].assets] == ["tile-1", "tile-2"]
+    assert found["world"].camera.width == 64

@@ -93,6 +93,13 @@ def test_gif_ends_on_the_result(recovery, tmp_path):
     assert (last[row, 341 + 8 + round(12.5 * 256 / 48)] - 0.5).abs().max() < 0.05
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_gif_of_frames_that_do_not_change(recovery, tmp_path, count):
+    write_refinement(replace(recovery, frames=(recovery.image,) * count), tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames == 1
+
+
 def test_gif_keeps_below_its_size(recovery, tmp_path, monkeypatch):
     monkeypatch.setattr("inverse.report.GIF_BYTES", 100_000)
     noise = torch.Generator().manual_seed(0)
