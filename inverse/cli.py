@@ -41,7 +41,7 @@ class Recover:
     engine: _Name = "auto"
     """The renderer: opengl, software, or auto (OpenGL where there is one)."""
     mask: Annotated[Path | None, arg(metavar="MASK")] = None
-    """A picture that is white where the picture counts. Else its alpha, where it has one."""
+    """A picture that is white where the objects are. Else the alpha of IMAGE, where it has one."""
     start: Annotated[Path | None, arg(metavar="SCENE.glb|recovery.json")] = None
     """Start from this scene in place of a search."""
     out: Annotated[Path, arg(metavar="DIR")] = Path("out")
@@ -155,7 +155,7 @@ def _one_line(box: str) -> str:
     lines = [line.strip("│ ") for line in box.splitlines() if line[:1] not in "╭╰"]
     rules = re.compile(r"^[─-]{3,}$", re.MULTILINE)
     parts = [part.strip().splitlines() for part in rules.split("\n".join(lines))]
-    complaint, hints, *_ = [*(parts if "╭" in box else parts[1:]), [], []]
+    complaint, hints = [*(parts if "╭" in box else parts[1:]), [], []][:2]
     said = " ".join(complaint)
     if hints[:1] == ["Perhaps you meant:"]:
         names = [name for line in hints for name in re.findall(r"^--[\w-]+", line)]

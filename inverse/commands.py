@@ -21,7 +21,7 @@ from scenes.gltf import SceneFileError
 from scenes.intrinsics import EXAMPLE, Intrinsics, IntrinsicsError, read_intrinsics
 from scenes.meshfile import MeshError
 from scenes.scene import Scene
-from scenes.world import World
+from scenes.world import Interval, World
 
 DEVICES = ("cpu", "cuda")
 LARGEST_SIDE = 4096  # [px] of a picture to draw; OpenGL's own limit lies at 8192 or above
@@ -69,6 +69,7 @@ def _recover(command: cli.Recover) -> int:
         mask = read_mask(command.mask, (picture.rgb.shape[0], picture.rgb.shape[1]))
     world = _world_of_recovery(command, (picture.rgb.shape[0], picture.rgb.shape[1]))
     picture, mask = fitted(picture, world.camera.width, world.camera.height, mask=mask)
+    world = _seen_in(world, picture.rgb.shape[1], picture.rgb.shape[0])
     start = None if command.start is None else load_start(command.start, world)
     folder = output_folder(command.out)
 
@@ -124,11 +125,12 @@ def _sample(command: cli.Sample) -> int:
     if command.count < 1:
         raise UsageError(f"--count must be at least 1, got {command.count}")
     world = World.load(command.world)
-    size = _size(world.empty(), command.size)
+    height, width = size = _size(world.empty(), command.size)
+    world = _seen_in(world, width, height)
     folder = output_folder(command.out)
     with open_engine(command.engine, world, size=size) as engine:
         for number in tqdm(range(command.count), unit="picture"):
-            scene = _resized(_drawn(world, command.seed, number), size)
+            scene = _drawn(world, command.seed, number)
             visible = visible_fractions(engine, scene, size=size)
             write_picture(folder / f"{number:04d}.png", engine.render(scene).rgb[0])
             write_truth(
@@ -170,6 +172,21 @@ def _world_of_recovery(command: cli.Recover, size: tuple[int, int]) -> World:
     )
 
 
+def _seen_in(world: World, width: int, height: int) -> World:
+    """The world with its camera scaled to a picture of width x height pixels."""
+    camera = world.camera
+    across, down = width / camera.width, height / camera.height
+    scaled = replace(
+        camera,
+        width=width,
+        height=height,
+        focal=Interval(camera.focal.low * down, camera.focal.high * down),
+        aspect=camera.aspect * across / down,
+        centre=(camera.centre[0] * across, camera.centre[1] * down),
+    )
+    return replace(world, camera=scaled)
+
+
 def _drawn(world: World, seed: int, number: int) -> Scene:
     """Random scene `number` of a seed: the same however many are drawn."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
@@ -189,16 +206,6 @@ def _size(scene: Scene, height: int | None) -> tuple[int, int]:
             f"--size must give a picture of 1 to {LARGEST_SIDE} pixels a side, got {width}x{height}"
         )
     return height, width
-
-
-def _resized(scene: Scene, size: tuple[int, int]) -> Scene:
-    """The scene with a camera that names the size it is drawn in."""
-    camera, (height, width) = scene.camera, size
-    zoom = torch.tensor([width / camera.width, height / camera.height])
-    resized = replace(
-        camera, focal=camera.focal * zoom, centre=camera.centre * zoom, width=width, height=height
-    )
-    return replace(scene, camera=resized)
 
 
 def _check_name(what: str, name: str, known: Sequence[str]) -> None:

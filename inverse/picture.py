@@ -78,7 +78,7 @@ def read_mask(path: Path | str, size: tuple[int, int]) -> Bool[Tensor, "row colu
             "they must be equal"
         )
     if not bool(mask.any()):
-        raise PictureError(f"{path}: the mask is black everywhere; white must mark what counts")
+        raise PictureError(f"{path}: the mask is black everywhere; white must mark where the objects are")
     return mask
 
 

@@ -322,6 +322,17 @@ def test_recover_takes_alpha_as_the_mask(tmp_path, picture, found):
     assert_close(found["mask"], torch.arange(128).expand(128, 128) < 64)
 
 
+def test_recover_scales_the_camera_to_a_smaller_picture(tmp_path, picture, found):
+    assert cli.main(["recover", str(picture), "--world", "cube", "--out", str(tmp_path / "out")]) == 0
+    camera, whole = found["world"].camera, World.load("cube").camera
+    assert (camera.width, camera.height) == (64, 64)
+    assert camera.focal.low == pytest.approx(whole.focal.low * 64 / whole.height)
+    assert camera.centre == pytest.approx(
+        (whole.centre[0] * 64 / whole.width, whole.centre[1] * 64 / whole.height)
+    )
+    assert found["image"].shape == (64, 64, 3)
+
+
 def test_recover_of_nothing_ends_in_status_1(capsys, tmp_path, picture, found):
     found["answer"] = replace(found["answer"], objects=(), scene=found["answer"].scene.without(1))
     assert cli.main(["recover", str(picture), "--world", "cube", "--out", str(tmp_path / "out")]) == 1

@@ -19,7 +19,7 @@ def engine():
 def test_hidden_outside_and_empty(engine):
     """A box seen whole, one that the picture's border halves, one wholly behind another; an empty slot."""
     scene = replace(small_world().empty(2), asset=torch.tensor([[0, 0, -1], [0, 0, -1]]))
-    # The eye is at z = 5; a focal length of 30 pixels for a width of 32 shows 16 / 30 of the depth to each side.
+    # The eye is at z = 5; focal length 30 for a width of 32 pixels shows 16 / 30 of the depth to each side.
     scene.translation[0, 0] = torch.tensor([0.0, 0.0, 2.2])
     scene.translation[0, 1] = torch.tensor(
         [2.7 * 16 / 30, 0.0, 2.2]
