@@ -14,6 +14,7 @@ from scenes.symmetry import find_symmetry
 
 FORMATS = (".glb", ".gltf", ".obj", ".ply", ".stl")
 LARGEST_TEXTURE = 1024  # [texels]; larger pictures are scaled down
+LARGEST_COORDINATE = 1e9  # [m]; float32 geometry means nothing beyond
 _BORDER = 8  # texels around each picture where several share one texture
 
 
@@ -63,8 +64,8 @@ def read_asset(
     if not parts:
         raise MeshError(f"{path} holds no faces: a mesh of triangles is needed")
     mesh, texture = _join(parts, path)
-    if not float(np.ptp(mesh.vertices, axis=0).max()) > 0:
-        raise MeshError(f"{path} has no extent: all its vertices are at one place")
+    if not len(mesh.faces):
+        raise MeshError(f"{path} has no face with an area: its corners are at one place or on one line")
     closed = is_closed(mesh.vertices, mesh.faces)
     faces = mesh.faces
     if closed and _volume(mesh.vertices, faces) < 0:
@@ -118,9 +119,9 @@ def _check(geometry: Any, matrix: np.ndarray, path: Path) -> None:
     if faces.min() < 0 or faces.max() >= len(vertices):
         worst = int(faces.max() if faces.max() >= len(vertices) else faces.min())
         raise MeshError(f"{path} has a face index out of range: {worst}, with {len(vertices)} vertices")
-    bad = int((~np.isfinite(vertices)).any(1).sum())
+    bad = int((~(np.abs(vertices) < LARGEST_COORDINATE)).any(1).sum())  # NaN compares false
     if bad:
-        raise MeshError(f"{path} has {bad} of {len(vertices)} vertices that are not finite numbers")
+        raise MeshError(f"{path} has {bad} of {len(vertices)} vertices that are not finite, or beyond 1e9")
     if not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) == 0:
         raise MeshError(f"{path} has a node whose matrix is not finite or flattens its mesh")
 

@@ -32,11 +32,11 @@ def find_symmetry(vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray
     surface = Surface(corners - centre)
     places = np.concatenate([surface.corners.mean(1), surface.corners.reshape(-1, 3)])
     points = places[:: max(1, len(places) // POINTS)]
-    if np.ptp(np.linalg.norm(places, axis=1)) < ROUND * diameter:
-        return Symmetry(sphere=True, centre=_at_origin(centre, float(np.linalg.norm(centre)), diameter))
-
     candidates = _distinct([*np.eye(3), *axes, centre] if np.linalg.norm(centre) > 0 else [*np.eye(3), *axes])
-    round_axis = next((a for a in candidates if _revolves(surface, points, a, ROUND * diameter)), None)
+    round_axes = [a for a in candidates if _revolves(surface, points, a, ROUND * diameter)]
+    if len(round_axes) > 1:  # only a sphere is round about two axes
+        return Symmetry(sphere=True, centre=_at_origin(centre, float(np.linalg.norm(centre)), diameter))
+    round_axis = round_axes[0] if round_axes else None
     turns = [np.eye(3)]
     if round_axis is not None:
         flip = _turn(_across(round_axis), math.pi)
@@ -175,4 +175,5 @@ def _group(turns: list[np.ndarray]) -> list[np.ndarray]:
 
 def _at_origin(centre: np.ndarray, moved: float, diameter: float) -> np.ndarray:
     """Zero where the turns about `centre` are, within tolerance, turns about the origin too."""
-    return np.asarray(centre if moved > EXACT * diameter else np.zeros(3), np.float32)
+    there = moved > EXACT * diameter
+    return np.where(there & (np.abs(centre) > 1e-6 * diameter), centre, 0.0).astype(np.float32)

@@ -81,7 +81,7 @@ def _world(top: Table, path: Path) -> World:
     if placement == "free" and "yaw_degrees" in objects.values:
         raise objects.error("yaw_degrees", 'goes with placement = "upright" only: "free" means any rotation')
     if placement == "upright":
-        assets = tuple(replace(a, symmetry=_about_y(a.symmetry)) for a in assets)
+        assets = tuple(replace(a, symmetry=_about_y(a)) for a in assets)
     world = World(
         name=top.text("name", path.resolve().parent.name),
         description=top.text("description", ""),
@@ -233,10 +233,10 @@ def _symmetry(table: Table, made: Asset, size: float) -> Symmetry:
     raise table.wrong("symmetry", wanted, '"none", "axis", "sphere" or a number of equal turns about y')
 
 
-def _about_y(symmetry: Symmetry) -> Symmetry:
+def _about_y(asset: Asset) -> Symmetry:
     """Only the turns about the y axis through the origin: what upright objects can do."""
-    centre = symmetry.centre
-    if np.hypot(centre[0], centre[2]) > 0:
+    symmetry = asset.symmetry
+    if np.hypot(symmetry.centre[0], symmetry.centre[2]) > 1e-3 * asset.radius:
         return Symmetry()
     up = np.array([0.0, 1.0, 0.0], np.float32)
     if symmetry.sphere or (symmetry.axis is not None and abs(symmetry.axis[1]) > 0.999):

@@ -28,7 +28,7 @@ def look(asset: Asset):
 
 
 def looks_alike(asset: Asset, turn) -> bool:
-    """True where the turned asset has the same surface, and the same colours, facet by facet, if it has several."""
+    """True where the turned asset has the same surface and, facet by facet, the same colours."""
     places, colours = look(asset)
     if Surface(asset.vertices[asset.faces].astype(float)).distance(places @ turn.T) > 1e-4:
         return False

@@ -103,7 +103,7 @@ def test_lathe_turns_from_front_to_right_and_tells_bad_profiles():
     assert_allclose(mesh.vertices[np.isclose(mesh.uv[:, 1], 0)][:, 1], 0.2, atol=1e-6)
     with pytest.raises(ValueError, match="at least two points"):
         shapes.lathe([[0.1, 0]])
-    with pytest.raises(ValueError, match="negative radius: -0.1"):
+    with pytest.raises(ValueError, match=r"negative radius: -0\.1"):
         shapes.lathe([[-0.1, 0], [0.1, 1]])
 
 
