@@ -90,18 +90,18 @@ def wrapped(i: int, size: int):
 
 @wp.func
 def bilinear(p: Pyramids, texture: int, level: int, uv: wp.vec2):
-    """Interpolate a level of a texture, which repeats."""
+    """Interpolate a level of a texture, which repeats, at uv in [0, 1]."""
     first = p.first[texture, level]
     height = p.size[texture, level][0]
     width = p.size[texture, level][1]
-    x = (uv[0] - wp.floor(uv[0])) * float(width) - 0.5
-    y = (uv[1] - wp.floor(uv[1])) * float(height) - 0.5
-    x_floor = wp.floor(x)
-    y_floor = wp.floor(y)
-    x0 = int(x_floor)
-    y0 = int(y_floor)
-    fx = x - x_floor
-    fy = y - y_floor
+    x = uv[0] * float(width) + 0.5
+    y = uv[1] * float(height) + 0.5
+    x0 = int(x)  # of a positive number this is the floor, which costs a call
+    y0 = int(y)
+    fx = x - float(x0)
+    fy = y - float(y0)
+    x0 = x0 - 1
+    y0 = y0 - 1
     x1 = wrapped(x0 + 1, width)
     y1 = first + wrapped(y0 + 1, height) * width
     x0 = wrapped(x0, width)
@@ -116,15 +116,18 @@ def trilinear(p: Pyramids, texture: int, uv: wp.vec2, uv_x: wp.vec2, uv_y: wp.ve
     """Interpolate between the two levels whose texels are nearest to a pixel in size."""
     height = float(p.size[texture, 0][0])
     width = float(p.size[texture, 0][1])
-    across = wp.length(wp.vec2(uv_x[0] * width, uv_x[1] * height))
-    down = wp.length(wp.vec2(uv_y[0] * width, uv_y[1] * height))
+    across = uv_x[0] * uv_x[0] * width * width + uv_x[1] * uv_x[1] * height * height
+    down = uv_y[0] * uv_y[0] * width * width + uv_y[1] * uv_y[1] * height * height
+    square = wp.max(across, down)
+    at = wp.vec2(uv[0] - wp.floor(uv[0]), uv[1] - wp.floor(uv[1]))
+    if not (square > 1.0):
+        return bilinear(p, texture, 0, at)
     top = p.levels[texture] - 1
-    level = wp.min(wp.log2(wp.clamp(wp.max(across, down), 1.0, 1.0e6)), float(top))
+    level = wp.min(0.5 * wp.log2(wp.min(square, 1.0e12)), float(top))
     coarse = int(level)
-    f = level - float(coarse)
-    colour = bilinear(p, texture, coarse, uv)
-    if f > 0.0:
-        colour = colour + f * (bilinear(p, texture, wp.min(coarse + 1, top), uv) - colour)
+    colour = bilinear(p, texture, coarse, at)
+    if coarse < top:
+        colour += (level - float(coarse)) * (bilinear(p, texture, coarse + 1, at) - colour)
     return colour
 
 
