@@ -66,7 +66,7 @@ def free_world(request, tmp_path):
 
 
 def test_pack_and_unpack_are_inverse(free_world):
-    """Theta drawn in its ranges comes back; float32 costs 1e-5 for focal lengths and angles near their ends."""
+    """Theta drawn in its ranges comes back; float32 costs 1e-5 in focal lengths and angles near the ends."""
     scene = free_world.sample(64, generator=torch.Generator().manual_seed(0))
     theta = free_world.pack(scene)
     assert theta.shape == (64, len(free_world.names))
