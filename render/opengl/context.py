@@ -16,7 +16,7 @@ _INSTALL = (
     "on Debian and Ubuntu: apt install libegl1 libgl1-mesa-dri; elsewhere: a graphics driver with OpenGL 3.3"
 )
 
-# Shaders choose their layer from the vertex stage where the driver lets them, from a geometry stage elsewhere.
+# What lets the vertex stage choose the layer; drivers with neither take a geometry stage for it.
 _VERTEX_LAYER = ("GL_ARB_shader_viewport_layer_array", "GL_AMD_vertex_shader_layer")
 
 
@@ -32,7 +32,7 @@ def open_context() -> "moderngl.Context":
         raise EngineError(
             f"the opengl engine needs the package moderngl: pip install moderngl ({error})"
         ) from None
-    # glcontext looks for libGL too, which only programs with a display need; EGL hands out the same functions.
+    # glcontext looks for libGL too, which only displays need: EGL hands out the same functions.
     attempts: list[dict[str, Any]] = [{}]
     if sys.platform.startswith("linux"):
         egl = "libEGL.so.1"
@@ -51,22 +51,42 @@ def open_context() -> "moderngl.Context":
     raise EngineError(f"no OpenGL 3.3 context could be made ({problems[0]}); {_INSTALL}")
 
 
-def program(context: "moderngl.Context", name: str, *shared: str, **defines: Any) -> "moderngl.Program":
-    """The program of `name`_vertex.glsl and `name`_fragment.glsl.
+def object_program(context: "moderngl.Context", name: str, **defines: Any) -> "moderngl.Program":
+    """The program of `name`_vertex.glsl and `name`_fragment.glsl, which draws each scene to its own layer.
 
     Args:
         context: Where it is made.
         name: Stem of the two files.
-        shared: Stems of files put before the vertex shader; the first of them before both.
         defines: Macros; True defines an empty one, False none.
     """
-    lines = [f"#define {k} {'' if v is True else v}" for k, v in defines.items() if v is not False]
     enable = [f"#extension {e} : enable" for e in _VERTEX_LAYER if e in context.extensions]
-    head = "\n".join(["#version 330", *enable, *lines, ""])
-    return context.program(
-        vertex_shader=head + "\n".join(_source(s) for s in (*shared, f"{name}_vertex")),
-        fragment_shader=head + "\n".join(_source(s) for s in (*shared[:1], f"{name}_fragment")),
+    head = _head(enable, {**defines, "GEOMETRY_STAGE": not enable})
+    geometry = None if enable else head + _source("scenes") + _source("layer_geometry")
+    made = context.program(
+        vertex_shader=head + _source("scenes") + _source("object") + _source(f"{name}_vertex"),
+        geometry_shader=geometry,
+        fragment_shader=head + _source("scenes") + _source(f"{name}_fragment"),
     )
+    if "Scenes" in made:
+        made["Scenes"].binding = 0
+    return made
+
+
+def resolve_program(context: "moderngl.Context", **defines: Any) -> "moderngl.Program":
+    """The program that makes pictures of samples, by resolve_vertex.glsl and resolve_fragment.glsl."""
+    head = _head([], defines)
+    made = context.program(
+        vertex_shader=head + _source("resolve_vertex"),
+        fragment_shader=head + _source("scenes") + _source("resolve_fragment"),
+    )
+    made["Scenes"].binding = 0
+    made["colours"], made["seen"] = 0, 1
+    return made
+
+
+def _head(extensions: list[str], defines: dict[str, Any]) -> str:
+    macros = [f"#define {k} {'' if v is True else v}" for k, v in defines.items() if v is not False]
+    return "\n".join(["#version 330", *extensions, *macros, ""])
 
 
 @cache
@@ -77,10 +97,10 @@ def _source(stem: str) -> str:
 class DepthArrays:
     """Depth textures with layers, which moderngl cannot make: five calls straight to OpenGL.
 
-    moderngl creates and owns every object; this only changes what a texture array holds and where it is attached.
+    moderngl creates and owns every object; this changes what a texture array holds and where it is attached.
     """
 
-    _ARRAY, _TEXTURE_2D_ARRAY, _DEPTH_COMPONENT, _DEPTH32F = 0x8C1A, 0x8C1A, 0x1902, 0x8CAC
+    _TEXTURE_2D_ARRAY, _DEPTH_COMPONENT, _DEPTH32F = 0x8C1A, 0x1902, 0x8CAC
     _FLOAT, _FRAMEBUFFER, _DEPTH_ATTACHMENT, _COLOUR_0, _NONE = 0x1406, 0x8D40, 0x8D00, 0x8CE0, 0
 
     def __init__(self, context: "moderngl.Context") -> None:
@@ -113,7 +133,8 @@ class DepthArrays:
         """A framebuffer whose every layer draws to the same layer of `colour` and `depth`.
 
         Args:
-            colour, depth: Of one size.
+            colour: Colour texture.
+            depth: Depth texture of the same size; the caller keeps it alive.
             only_depth: True to leave `colour` out again (moderngl wants one, to make the framebuffer).
         """
         target = self._context.framebuffer(color_attachments=[colour])

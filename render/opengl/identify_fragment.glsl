@@ -1,7 +1,7 @@
-in float f_depth;
-flat in float f_instance;
-out vec2 seen;  // distance along the viewing axis [m], instance id + 1 (0: nothing)
+in Surface surface;
+flat in vec2 f_tags;  // layer, instance id
+out vec2 seen;        // distance along the viewing axis [m], instance id + 1 (0: nothing)
 
 void main() {
-    seen = vec2(f_depth, f_instance + 1.0);
+    seen = vec2(surface.depth, f_tags.y + 1.0);
 }

@@ -32,6 +32,10 @@ class Layout:
     instances: Float[np.ndarray, "batch instance 33"]
     scenes: Float[np.ndarray, "batch 24"]
 
+    def part(self, which: slice) -> "Layout":
+        """Some of the scenes."""
+        return Layout(self.asset[which], self.instances[which], self.scenes[which])
+
 
 class Arranger:
     """Makes Layouts of one world's scenes."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from render.opengl.context import program
+from render.opengl.context import object_program
 from render.opengl.layout import INSTANCE_FLOATS
 from scenes.asset import Asset
 
@@ -25,21 +25,21 @@ _INSTANCE = (
 _SRGB8 = 0x8C41
 SHADOW_UNIT = 0  # the shader's default: moderngl cannot set a sampler2DArrayShadow
 ALBEDO_UNIT = 1
+SCENES = 128  # most scenes drawn at once: 12 KiB of the 16 KiB that OpenGL grants a uniform block
+_NORMAL_BIAS, _LIGHT_BIAS = 1.5, 0.5  # [shadow texel] how far off a surface its shadow is looked up
 
 
 class Programs:
     """The shader programs of one engine; those of shading by what an asset needs."""
 
-    def __init__(
-        self, context: "moderngl.Context", capacity: int, shadow_size: int, bias: tuple[float, float]
-    ) -> None:
-        self._context, self._capacity = context, capacity
+    def __init__(self, context: "moderngl.Context", shadow_size: int) -> None:
+        self._context = context
         self._shading: dict[tuple[bool, bool, bool], moderngl.Program] = {}
         self._defines = {
-            "SCENES": capacity,
-            "SHADOW_TEXEL": f"float({1.0 / shadow_size!r})",
-            "NORMAL_BIAS": f"float({bias[0]!r})",
-            "LIGHT_BIAS": f"float({bias[1]!r})",
+            "SCENES": SCENES,
+            "SHADOW_TEXEL": repr(1.0 / shadow_size),
+            "NORMAL_BIAS": _NORMAL_BIAS,
+            "LIGHT_BIAS": _LIGHT_BIAS,
         }
         self.shadow = self._make("shadow")
         self.identify = self._make("identify")
@@ -48,17 +48,14 @@ class Programs:
         """The program that shades `asset`."""
         key = (textured(asset), not asset.closed, asset.specular > 0.0)
         if key not in self._shading:
-            made = self._make("shade", TEXTURED=key[0], TWO_SIDED=key[1], GLOSSY=key[2])
+            made = self._make("shade", SHADE=True, TEXTURED=key[0], TWO_SIDED=key[1], GLOSSY=key[2])
             if key[0]:
                 made["albedo_map"] = ALBEDO_UNIT
             self._shading[key] = made
         return self._shading[key]
 
     def _make(self, name: str, **defines: bool) -> "moderngl.Program":
-        made = program(self._context, name, "scenes", "object", **self._defines, **defines)
-        if "Scenes" in made:
-            made["Scenes"].binding = 0
-        return made
+        return object_program(self._context, name, **self._defines, **defines)
 
 
 def textured(asset: Asset) -> bool:

@@ -7,3 +7,18 @@ struct SceneData {
     vec4 shadow[3];   // rows of shadow_from_world: column, row and depth, each in [0, 1] inside the map
 };
 layout(std140) uniform Scenes { SceneData scenes[SCENES]; };
+
+// What a vertex tells the fragments.
+struct Surface {
+#ifdef SHADE
+    vec3 position;  // [m] (world)
+    vec3 normal;    // (world)
+    vec3 albedo;
+    vec3 shadow;    // place in the shadow map
+#ifdef TEXTURED
+    vec2 uv;
+#endif
+#else
+    float depth;    // distance along the viewing axis [m]
+#endif
+};
