@@ -112,12 +112,17 @@ def _unit(scene: Scene) -> Scene:
 
 
 def _average(image: Tensor, samples: int) -> Float[Tensor, "batch height width 3"]:
-    """Means over squares of pixels, in linear light as the engines themselves average."""
+    """Means over squares of pixels, in linear light as the engines themselves average.
+
+    The gradient is that of the mean of encoded values: an edge that crosses a whole pixel then changes it by its
+    contrast, as it should. The curve's own slope at a pixel or two of an edge is far from that, most in the dark.
+    """
     from render.shading import decode_srgb, encode_srgb
 
     batch, height, width, channels = image.shape
     blocks = image.view(batch, height // samples, samples, width // samples, samples, channels)
-    return encode_srgb(decode_srgb(blocks).mean((2, 4)))
+    slopes, values = blocks.mean((2, 4)), encode_srgb(decode_srgb(blocks.detach()).mean((2, 4)))
+    return values + (slopes - slopes.detach())
 
 
 def _known(what: str, name: str, names: tuple[str, ...]) -> None:

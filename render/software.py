@@ -134,7 +134,8 @@ class SoftwareEngine:
             )
             face, inverse_depth = centres.face, centres.inverse_depth
         nothing = face < 0
-        instance = geometry.instance[face.clamp_min(0).long()].masked_fill(nothing, -1)
+        nobody = geometry.instance.new_tensor([-1])  # what face -1 shows, also where there are no faces at all
+        instance = torch.cat([geometry.instance, nobody])[face.long()]
         depth = torch.where(nothing, torch.inf, 1.0 / inverse_depth.clamp_min(1e-30))
         return rgb, instance, depth
 
