@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -99,12 +100,12 @@ _kept: OrderedDict[int, tuple[Tensor, Topology]] = OrderedDict()  # holds the fa
 
 
 def _groups(faces: Int[Tensor, "face 3"], vertex_count: int) -> Int[Tensor, "face"]:
-    """Lowest vertex of each face's connected part. Labels spread over faces and jump, so few rounds do."""
-    label = torch.arange(vertex_count, device=faces.device)
-    while True:
-        lowest = label[faces].amin(1, keepdim=True).expand(-1, 3)
-        spread = label.scatter_reduce(0, faces.reshape(-1), lowest.reshape(-1), "amin")
-        spread = spread[spread]
-        if torch.equal(spread, label):
-            return label[faces[:, 0]].int()
-        label = spread
+    """Number of each face's connected part, faces being connected where they share a split vertex."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    a, b, c = faces.cpu().numpy().T
+    joins = np.concatenate([a, b]), np.concatenate([b, c])
+    graph = coo_array((np.ones(len(joins[0]), np.int8), joins), shape=(vertex_count, vertex_count))
+    _, part = connected_components(graph, directed=False)
+    return torch.from_numpy(part.astype(np.int32)[a]).to(faces.device)
