@@ -395,7 +395,7 @@ def test_closed_engine_is_an_error(open_gl):
 
 
 def test_nothing_leaks_over_many_renders(open_gl):
-    """After 900 renders, most of them in sizes not seen lately, no more OpenGL objects live than after the first 30."""
+    """After 900 renders, most in sizes not seen lately, as many OpenGL objects live as after the first 30."""
     engine = open_gl(world_of(quad()), size=(8, 8), shadow_size=16)
 
     def living():

@@ -67,9 +67,7 @@ def object_program(context: "moderngl.Context", name: str, **defines: Any) -> "m
         geometry_shader=geometry,
         fragment_shader=head + _source("scenes") + _source(f"{name}_fragment"),
     )
-    if "Scenes" in made:
-        made["Scenes"].binding = 0
-    return made
+    return _with_scenes(made)
 
 
 def resolve_program(context: "moderngl.Context", **defines: Any) -> "moderngl.Program":
@@ -79,8 +77,14 @@ def resolve_program(context: "moderngl.Context", **defines: Any) -> "moderngl.Pr
         vertex_shader=head + _source("resolve_vertex"),
         fragment_shader=head + _source("scenes") + _source("resolve_fragment"),
     )
-    made["Scenes"].binding = 0
     made["colours"], made["seen"] = 0, 1
+    return _with_scenes(made)
+
+
+def _with_scenes(made: Any) -> "moderngl.Program":
+    """The program, told where to find the scenes, if it reads them."""
+    if "Scenes" in made:
+        made["Scenes"].binding = 0
     return made
 
 
@@ -108,8 +112,8 @@ class DepthArrays:
         enum, size, pointer = ctypes.c_uint, ctypes.c_int, ctypes.c_void_p
 
         def function(name: str, *arguments: Any) -> Callable[..., None]:
-            kind = ctypes.WINFUNCTYPE if sys.platform == "win32" else ctypes.CFUNCTYPE
-            return kind(None, *arguments)(load(name))  # type: ignore[no-any-return]
+            kind = getattr(ctypes, "WINFUNCTYPE", ctypes.CFUNCTYPE)  # OpenGL's calling convention on Windows
+            return kind(None, *arguments)(load(name))
 
         self._context = context
         self._bind_texture = function("glBindTexture", enum, enum)

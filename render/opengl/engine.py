@@ -17,9 +17,9 @@ from scenes.world import World
 class OpenGLEngine:
     """The bundled game engine, on any OpenGL 3.3.
 
-    Perspective with full intrinsics, textures with mipmaps, one directional light with Lambert and Blinn-Phong
-    and its shadows, ambient light, supersampling. A scene's picture does not depend on the scenes drawn beside
-    it, bit for bit.
+    Perspective with full intrinsics, textures with mipmaps, one directional light with Lambert, Blinn-Phong
+    and shadows, ambient light, supersampling. A scene's picture does not depend, bit for bit, on the scenes
+    drawn beside it.
 
     One thread and one process own an engine: the one that opened it.
     """
@@ -71,7 +71,7 @@ class OpenGLEngine:
         painter = self._usable()
         size = self.size if size is None else size
         painter.check_size(size)
-        layout = self._arranger.arrange(scene, size)
+        layout = self._arranger.arrange(scene)
         pictures, instances, start = [torch.empty(0, *size, 4)], [torch.empty(0, *size, dtype=torch.int32)], 0
         with painter.context:
             while start < len(scene):

@@ -48,12 +48,12 @@ class Arranger:
         self._shadow_size = shadow_size
         self._reach = 1.0 if len(world.scenery) < 2 and all(map(_convex, world.scenery)) else _SHADOW_REACH
 
-    def arrange(self, scene: Scene, size: tuple[int, int]) -> Layout:
-        """The scenes as arrays, for pictures of `size` (H, W) [px].
+    def arrange(self, scene: Scene) -> Layout:
+        """The scenes as arrays. Pictures of any size show the whole of the camera's.
 
         Raises:
-            ValueError: If an asset is out of range, a number of a filled slot, the camera or the light is not finite,
-                a scale or focal length not positive, or a rotation or the light's direction zero.
+            ValueError: If an asset is out of range, a number of a filled slot, the camera or the light is not
+                finite, a scale or focal length not positive, or a rotation or the light's direction zero.
         """
         asset, position, turn, scale, tint = self._instances(scene)
         batch, count = asset.shape
@@ -62,7 +62,7 @@ class Arranger:
         there = asset >= 0
         centre = position + scale[..., None] * np.einsum("bnij,bnj->bni", turn, self._centre[asset])
         radius = scale * self._radius[asset]
-        clip_rows, eye = _projection(scene, size, centre, radius, there)
+        clip_rows, eye = _projection(scene, centre, radius, there)
         clip_rows = np.matmul(clip_rows[:, None, :, :3], world_rows) + _last(clip_rows[:, None, :, 3])
 
         light = _unit("light.direction", _array("light.direction", scene.light.direction))
@@ -87,7 +87,7 @@ class Arranger:
         return Layout(asset, records, block.astype(np.float32))
 
     def _instances(self, scene: Scene) -> tuple[np.ndarray, ...]:
-        """Asset, position, rotation, scale, tint of the slots, then of the scenery; nothing is -1 and at the origin."""
+        """Asset (-1: nothing), position, rotation, scale and tint of the slots, then of the scenery."""
         asset = scene.asset.detach().cpu().numpy()
         batch, slots = asset.shape
         if asset.size and (asset.min() < -1 or asset.max() >= self._assets):
@@ -109,11 +109,13 @@ class Arranger:
         tint[:, :slots] = _array("colour", scene.colour, filled, 1.0)
         return np.concatenate([asset, kinds], 1), position, turn, scale, tint
 
-    def _shadow(self, light, centre, radius, there):  # type: ignore[no-untyped-def]
+    def _shadow(
+        self, light: np.ndarray, centre: np.ndarray, radius: np.ndarray, there: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Rows of shadow_from_world [B, 3, 4] and the width of a texel [m], [B].
 
-        The map looks along the light at the sphere around everything, or around the objects alone where nothing else
-        can be shaded or seen to be. Its extent grows in steps and its origin is a whole number of texels, so that
+        The map looks along the light at the sphere around everything, or around the objects alone where these
+        alone cast shadows. Its extent grows in steps and its origin is a whole number of texels, so that
         a small move of an object leaves the texels, and the other shadows, in place.
         """
         objects = there & (np.arange(there.shape[1]) < there.shape[1] - self._scenery)
@@ -158,9 +160,10 @@ def _convex(asset: Asset) -> bool:
     return bool(before.max(initial=0.0) <= 1e-4 * asset.radius)
 
 
-def _projection(scene, size, centre, radius, there):  # type: ignore[no-untyped-def]
-    """clip_from_world [B, 4, 4] with y down, so that row 0 of the target is the picture's top; eyes [B, 3]."""
-    height, width = size
+def _projection(
+    scene: Scene, centre: np.ndarray, radius: np.ndarray, there: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """clip_from_world [B, 4, 4], y down so that row 0 of the target is the picture's top; eyes [B, 3]."""
     camera = scene.camera
     focal = _positive("camera.focal", _array("camera.focal", camera.focal)) / [camera.width, camera.height]
     middle = _array("camera.centre", camera.centre) / [camera.width, camera.height]
@@ -184,10 +187,10 @@ def _projection(scene, size, centre, radius, there):  # type: ignore[no-untyped-
     return np.concatenate([rows, offset[..., None]], -1), eye
 
 
-def _sphere(centre, radius, there):  # type: ignore[no-untyped-def]
+def _sphere(centre: np.ndarray, radius: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A sphere [B, 3], [B] around the spheres that are there; the unit sphere where none is."""
     far = np.where(there, radius, 0.0)[..., None]
-    some = there.any(1)
+    some = np.asarray(there.any(1))
     low = np.where(there[..., None], centre - far, np.inf).min(1, initial=np.inf)
     high = np.where(there[..., None], centre + far, -np.inf).max(1, initial=-np.inf)
     middle = np.where(some[:, None], (low + high) / 2.0, 0.0) if some.any() else np.zeros_like(low)
@@ -195,13 +198,13 @@ def _sphere(centre, radius, there):  # type: ignore[no-untyped-def]
     return middle, np.where(some, reach.max(1, initial=0.0), 1.0)
 
 
-def _last(column):  # type: ignore[no-untyped-def]
+def _last(column: np.ndarray) -> np.ndarray:
     """Matrices [..., 4, 4] of zeros but for the last column."""
     return np.concatenate([np.zeros((*column.shape, 3)), column[..., None]], -1)
 
 
 def _array(name: str, tensor: Tensor, filled: np.ndarray | None = None, blank: float = 0.0) -> np.ndarray:
-    """The tensor in float64, checked to be finite; `blank` in slots that are not filled, which may hold anything."""
+    """The tensor in float64, checked to be finite; `blank` in slots not filled, which may hold anything."""
     values = tensor.detach().cpu().numpy().astype(np.float64)
     if filled is not None:
         values[~filled] = blank

@@ -1,4 +1,4 @@
-"""The meshes and textures of a world in the graphics card's memory, and the draws of many instances at once."""
+"""The meshes and textures of a world on the graphics card, and the draws of many instances at once."""
 
 from typing import TYPE_CHECKING
 

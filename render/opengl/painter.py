@@ -44,7 +44,7 @@ class Painter:
             with context:
                 self.__dict__.clear()
         # moderngl frees what is in a reference cycle later, in whichever context is current then.
-        context.gc_mode = None
+        context.gc_mode = None  # type: ignore[assignment]  # its own default, which it declares a str
         if free:
             context.release()
 
@@ -54,7 +54,7 @@ class Painter:
             raise ValueError(f"size must be (H, W), at least 1 px each, got {size}")
         if max(size) * self._samples > self._limit:
             raise EngineError(
-                f"a picture of {size[0]} x {size[1]} px with {self._samples} x {self._samples} samples is too large: "
+                f"{size[0]} x {size[1]} px with {self._samples} x {self._samples} samples are too large: "
                 f"this OpenGL draws at most {self._limit // self._samples} px a side; lower size or samples"
             )
 
