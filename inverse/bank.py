@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,9 +19,9 @@ _MOST = 120_000  # candidates of one bank
 class Bank:
     """All candidates of a world on a grid of its free moves, sketched once for a camera."""
 
-    def __init__(self, sketcher: Sketcher, world: World, moves: Moves, pinhole: Pinhole, view: View) -> None:
+    def __init__(self, sketcher: Sketcher, world: World, moves: Moves, pinhole: Pinhole, view: View, *, seed: int = 0) -> None:
         self.sketcher, self.view = sketcher, view
-        grid = _grid(world, moves, pinhole, view)
+        grid = _grid(world, moves, pinhole, view, seed)
         linear, translation = pinhole.place(grid)
         centre = (linear @ moves.centre[grid.asset][..., None])[..., 0] + translation
         depth = (-centre[:, 2]).clamp_min(1e-6)
@@ -80,8 +81,8 @@ def spread(
     return order[kept]
 
 
-def rotations(count: int) -> Float[Tensor, "rotation 3 3"]:
-    """Well-spread rotations: super-Fibonacci spirals (Alexa 2022)."""
+def rotations(count: int, seed: int = 0) -> Float[Tensor, "rotation 3 3"]:
+    """Well-spread rotations: super-Fibonacci spirals (Alexa 2022), all turned by one that `seed` draws."""
     phi, psi = math.sqrt(2.0), 1.533751168755204288118041
     s = torch.arange(count, dtype=torch.float64) + 0.5
     r, big = torch.sqrt(s / count), torch.sqrt(1.0 - s / count)
@@ -92,7 +93,8 @@ def rotations(count: int) -> Float[Tensor, "rotation 3 3"]:
         2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w),
         2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y),
     ]  # fmt: skip
-    return torch.stack(rows, -1).reshape(-1, 3, 3).float()
+    drawn = torch.randn(4, generator=torch.Generator().manual_seed(seed))
+    return torch.stack(rows, -1).reshape(-1, 3, 3).float() @ roma.unitquat_to_rotmat(drawn / drawn.norm())
 
 
 def yaws(angles: Tensor) -> Float[Tensor, "angle 3 3"]:
@@ -101,7 +103,7 @@ def yaws(angles: Tensor) -> Float[Tensor, "angle 3 3"]:
     return torch.stack([c, zero, s, zero, one, zero, -s, zero, c], -1).reshape(-1, 3, 3)
 
 
-def _grid(world: World, moves: Moves, pinhole: Pinhole, view: View) -> Candidates:
+def _grid(world: World, moves: Moves, pinhole: Pinhole, view: View, seed: int) -> Candidates:
     middle = torch.tensor([i.middle for i in world.position])
     depth = float((pinhole.rotation @ (middle - pinhole.eye))[2].abs().clamp_min(1e-3))
     step = _SPACING * depth / view.focal[1]
@@ -109,7 +111,7 @@ def _grid(world: World, moves: Moves, pinhole: Pinhole, view: View) -> Candidate
     sizes = _sizes(world)
     parts = []
     for a in range(len(world.assets)):
-        turns = yaws(_yaw_ticks(world, float(moves.period[a]))) if moves.upright else rotations(1 if moves.spheres[a] else 2000)
+        turns = yaws(_yaw_ticks(world, float(moves.period[a]))) if moves.upright else rotations(1 if moves.spheres[a] else 2000, seed)
         i, j, k = torch.meshgrid(torch.arange(len(places)), torch.arange(len(turns)), torch.arange(len(sizes)), indexing="ij")
         i, j, k = i.reshape(-1), j.reshape(-1), k.reshape(-1)
         parts.append(Candidates(torch.full_like(i, a), turns[j], places[i], sizes[k]))

@@ -83,6 +83,11 @@ class Pinhole:
             camera.width,
         )
 
+    def at(self, size: tuple[int, int]) -> "Pinhole":
+        """The same camera with its intrinsics in pixels of a picture of another size (H, W)."""
+        v = self.view(*size)
+        return Pinhole(self.rotation, self.eye, v.focal, v.centre, v.height, v.width)
+
     def view(self, height: int, width: int) -> View:
         """The whole picture, drawn height x width pixels large."""
         sx, sy = width / self.width, height / self.height

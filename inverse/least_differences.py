@@ -15,6 +15,7 @@ from scenes.scene import matrix
 
 _BATCH = 32  # scenes drawn per call
 _DAMPINGS = (0.1, 1.0, 10.0, 100.0)
+_WIDENINGS = (1.0, 4.0)  # of tau in the weights: rho's own, and one under which misplaced edges still pull
 _SMOOTH = {"colour": 0.02, "light": 0.04, "background": 0.02}  # steps of entries that move no outline
 
 
@@ -48,6 +49,15 @@ class Judge:
         self.moves = Moves(world)
         self.renders = 0
         self.watch: Callable[[Fit], None] | None = None  # told of every accepted fit
+        self._finer: Judge | None = None
+
+    def coarser(self, side: int) -> "Judge":
+        """A judge of the same picture with its longer side at most `side` pixels; its renders count here too."""
+        height, width = self.evidence.size
+        fold = max(1, round(max(height, width) / side))
+        rough = Judge(self.engine, self.world, self.evidence.resized((height // fold, width // fold)))
+        rough._finer = self
+        return rough
 
     def draw(self, scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
         """rgb [B, H, W, 3], instance ids [B, H, W] and inverse depth [B, H, W] of a batch, at the evidence's size."""
@@ -59,8 +69,13 @@ class Judge:
             images.append(frame.rgb)
             ids.append(frame.instance_id)
             depths.append(1.0 / frame.depth.clamp_min(1e-6))
-        self.renders += len(scene)
+        self._count(len(scene))
         return torch.cat(images), torch.cat(ids), torch.cat(depths)
+
+    def _count(self, renders: int) -> None:
+        self.renders += renders
+        if self._finer:
+            self._finer._count(renders)
 
     def costs(self, scene: Scene) -> Float[Tensor, "batch"]:
         """Number of wrong pixels of each scene."""
@@ -95,7 +110,7 @@ class Judge:
 
     def polish(self, start: Fit, *, free: Bool[Tensor, "parameter"] | None = None, iterations: int, pixels: float = 0.7) -> Fit:
         """Levenberg-Marquardt on theta: central differences of the engine's pictures for what moves outlines, one-sided
-        ones for colours and light; four dampings are tried at once.
+        ones for colours and light; several dampings are tried at once, with weights of rho and of a wider rho.
 
         Args:
             start: Where to begin.
@@ -106,37 +121,45 @@ class Judge:
         Returns:
             The best fit met; never worse than `start`.
         """
-        best, damping = start, 1e-2
+        best, damping, stuck = start, 1e-2, 0
         for _ in range(iterations):
             columns = self._columns(best.scene, free)
             if len(columns) == 0:
                 return best
-            normal, descent = self._normal(best, columns, pixels)
             theta = self.world.pack(best.scene)[0]
-            trials, dampings = [], [damping * d for d in _DAMPINGS]
-            for d in dampings:
-                step = -torch.linalg.solve(normal + torch.diag(normal.diagonal() * d + 1e-9), descent)
-                limit = 5.0 * self.steps(best.scene, pixels)[columns]
-                trial = theta.clone()
-                trial[columns] += torch.maximum(torch.minimum(step, limit), -limit)
-                trials.append(self._clamp(trial))
+            limit = 5.0 * self.steps(best.scene, pixels)[columns]
+            trials = []
+            for normal, descent in self._normals(best, columns, pixels):
+                for factor in _DAMPINGS:
+                    damped = normal + torch.diag(normal.diagonal() * damping * factor + 1e-9)
+                    step = -torch.linalg.solve(damped, descent)
+                    trial = theta.clone()
+                    trial[columns] += torch.maximum(torch.minimum(step, limit), -limit)
+                    trials.append(self._clamp(trial))
             scenes = self.world.unpack(torch.stack(trials), like=best.scene)
             image, ids, _ = self.draw(scenes)
             cost = self._cost(image, ids)
             k = int(cost.sum((1, 2)).argmin())
             gain = best.total - float(cost[k].sum())
-            if gain <= 0:
-                damping = dampings[-1] * 10.0
-                if damping > 1e6:
+            if gain <= 0.0:
+                stuck, damping = stuck + 1, damping * 1e3
+                if stuck == 2:
                     break
                 continue
-            best = Fit(scenes[k], image[k], cost[k], ids[k])
-            damping = max(1e-6, dampings[k] * (0.1 if k == 0 else 1.0))
+            factor = _DAMPINGS[k % len(_DAMPINGS)]
+            best, damping, stuck = Fit(scenes[k], image[k], cost[k], ids[k]), min(1e3, max(1e-5, damping * factor)), 0
             if self.watch:
                 self.watch(best)
-            if gain < max(0.02, 1e-3 * best.total):
+            if gain < max(0.05, 2e-3 * best.total):
                 break
         return best
+
+    def covariance(self, fit: Fit, columns: Tensor) -> Float[Tensor, "column column"]:
+        """Covariance of some entries of theta, the others held: inverse curvature times the residual's variance."""
+        normal, _ = self._normals(fit, columns, 0.5)[0]
+        # under rho a right pixel's squared difference has weight 1 / tau^2
+        variance = float((fit.image - self.evidence.image).square().median()) / 0.455 / self.evidence.tau**2
+        return torch.linalg.pinv(normal, hermitian=True) * variance
 
     def _columns(self, scene: Scene, free: Tensor | None) -> Tensor:
         active = self.world.active(scene)[0]
@@ -148,8 +171,8 @@ class Judge:
         hard = torch.tensor([u != "rad" or n.endswith("elevation") for n, u in zip(self.world.names, self.world.units, strict=True)])
         return torch.where(hard, torch.maximum(torch.minimum(theta, high), low), theta)
 
-    def _normal(self, fit: Fit, columns: Tensor, pixels: float) -> tuple[Tensor, Tensor]:
-        """Gauss-Newton's matrix and gradient of the robust cost at a fit."""
+    def _normals(self, fit: Fit, columns: Tensor, pixels: float) -> list[tuple[Tensor, Tensor]]:
+        """Gauss-Newton's matrix and gradient of the robust cost at a fit, for each widening of tau."""
         theta = self.world.pack(fit.scene)[0]
         steps = self.steps(fit.scene, pixels)
         groups = self.world.groups
@@ -167,7 +190,6 @@ class Judge:
         image, ids, _ = self.draw(self.world.unpack(variants, like=fit.scene))
         residual = self._residual(fit.image, fit.instance_id)
         moved = torch.stack([self._residual(i, d) for i, d in zip(image, ids, strict=True)])
-        weight = self._weight(residual)
         slopes, row = [], 0
         for c in columns.tolist():
             if groups[c] in _SMOOTH:
@@ -177,8 +199,11 @@ class Judge:
                 slopes.append((moved[row] - moved[row + 1]) / (plan[row][1] - plan[row + 1][1]))
                 row += 2
         jacobian = torch.stack(slopes).flatten(1)
-        weighted = jacobian * weight.flatten()
-        return weighted @ jacobian.T, weighted @ residual.flatten()
+        normals = []
+        for widening in _WIDENINGS:
+            weighted = jacobian * self._weight(residual, widening * self.evidence.tau).flatten()
+            normals.append((weighted @ jacobian.T, weighted @ residual.flatten()))
+        return normals
 
     def _residual(self, image: Tensor, ids: Tensor) -> Float[Tensor, "height width channel"]:
         difference = image - self.evidence.image
@@ -188,9 +213,9 @@ class Judge:
         assert seen is not None
         return torch.cat([difference, (seen.float() - self.evidence.mask)[..., None]], -1)
 
-    def _weight(self, residual: Tensor) -> Tensor:
+    def _weight(self, residual: Tensor, tau: float) -> Tensor:
         square = residual[..., :3].square().sum(-1, keepdim=True)
-        tau2 = self.evidence.tau**2
+        tau2 = tau**2
         slope = (tau2 / (square + tau2).square()).expand(*square.shape[:-1], 3)
         if residual.shape[-1] == 3:
             return slope

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inverse.bank import Bank, spread, yaws
+from inverse.bank import Bank, rotations, spread, yaws
 from inverse.candidates import Candidates, Moves, Pinhole, candidates_of, join
 from inverse.least_differences import Fit, Judge, with_object
+from inverse.light import lights, of_slot, relight
 from inverse.losses import noise_floor, resize
-from render.shading import decode_srgb
 from inverse.sketch import Lamp, Rest, Sketcher, Target
 from inverse.sketch_refine import Level, refine
 from scenes import Scene, World
@@ -38,27 +38,30 @@ class SearchSettings:
 class Search:
     """Finds the objects of one picture in a world whose objects keep to a grid of free moves."""
 
-    def __init__(self, judge: Judge, sketcher: Sketcher, *, settings: SearchSettings | None = None) -> None:
+    def __init__(
+        self, judge: Judge, sketcher: Sketcher, *, settings: SearchSettings | None = None, seed: int = 0
+    ) -> None:
+        self.seed = seed
         self.judge, self.world, self.sketcher = judge, judge.world, sketcher
         self.settings = settings or SearchSettings()
         self.moves: Moves = judge.moves
         self.evidence = judge.evidence
         height, width = self.evidence.size
         self.half, self.quarter = (height // 2, width // 2), (height // 4, width // 4)
-        self._banks: dict[int, Bank] = {}
+        self._made: Bank | None = None
         self.log: list[str] = []
         self.report: Callable[[str, Fit], None] = lambda stage, fit: None
         self.floor = 0.0
 
-    def run(self) -> Fit:
-        """The best set of objects found."""
-        fit = self._globals(self.judge.fit(self.world.empty()))
+    def run(self, fit: Fit) -> Fit:
+        """The best set of objects found, beginning with `fit`, a scene without objects."""
+        fit = self._globals(fit)
         self._measure_floor(fit)
         fit = self._first_light(fit)
         fit = self._births(fit, self.settings.object_price, relit=3)
         fit = self.settle(fit)
         self.report("least differences", fit)
-        return self._repair(fit)
+        return self._deaths(self._repair(fit), self.settings.late_price)
 
     def settle(self, fit: Fit) -> Fit:
         """Least differences until nothing moves, with steps that shrink; the noise measured anew."""
@@ -79,7 +82,8 @@ class Search:
     def _price(self, fit: Fit, price: float) -> float:
         return self.excess(fit) + price * int((fit.scene.asset >= 0).sum())
 
-    def _content(self, fit: Fit) -> bool:
+    def content(self, fit: Fit) -> bool:
+        """True where nothing is left to repair."""
         return self.excess(fit) < self.settings.content * fit.cost.numel()
 
     # ---- light
@@ -96,65 +100,20 @@ class Search:
         direction = Pinhole.of(scene.camera).rotation @ scene.light.direction[0]
         return Lamp(direction, float(scene.light.intensity[0]), float(scene.light.ambient[0]))
 
-    def _lights(self, fit: Fit) -> Scene:
-        """The fit's scene under lights from all the directions that the world allows, as bright on flat ground."""
-        world, names = self.world, self.world.names
-        theta = world.pack(fit.scene)
-        rows = []
-        for azimuth in _circle(world.light.azimuth.low, world.light.azimuth.high, 12):
-            for elevation in _inside(world.light.elevation.low, world.light.elevation.high, 2):
-                for ambient in _inside(world.light.ambient.low, world.light.ambient.high, 2):
-                    row = theta[0].clone()
-                    level = float(fit.scene.light.ambient[0] + fit.scene.light.intensity[0] * fit.scene.light.direction[0, 1])
-                    intensity = (level - ambient) / max(0.2, math.sin(elevation))
-                    values = {"azimuth": azimuth, "elevation": elevation, "ambient": ambient, "intensity": intensity}
-                    for key, value in values.items():
-                        if f"light.{key}" in names:
-                            k = names.index(f"light.{key}")
-                            row[k] = min(max(value, float(world.low[k])), float(world.high[k]))
-                    rows.append(row)
-        return world.unpack(torch.stack(rows), like=fit.scene)
-
     def _first_light(self, fit: Fit) -> Fit:
         """The light under which the bank's sketches explain most."""
         if not self.world.light.azimuth.free:
             return fit
-        lights = self._lights(fit)
+        several = lights(self.world, fit.scene)
         bank, target = self._bank(fit.scene), self._target(self.quarter)
         rest = self._rest(fit.scene, self.quarter)
         gains = []
-        for i in range(len(lights)):
-            score = bank.score(self.lamp(lights[i]), target, rest)
+        for i in range(len(several)):
+            score = bank.score(self.lamp(several[i]), target, rest)
             best = spread(bank.candidates, score, 5, distance=0.1 * self._reach(), turn=math.pi, per_asset=2)
             gains.append(float(score[best].sum()))
         k = min(range(len(gains)), key=gains.__getitem__)
-        return self.judge.fit(lights[k])
-
-    def relight(self, fit: Fit) -> Fit:
-        """The best of many lights for the objects found so far, then polished; never worse than `fit`."""
-        if not self.world.light.azimuth.free:
-            return fit
-        lights = self._retinted(self._lights(fit))
-        costs = self.judge.costs(lights)
-        for k in costs.argsort()[:3].tolist():
-            trial = self.judge.polish(self.judge.fit(lights[k]), free=self._free("light", "colour"), iterations=3)
-            fit = trial if trial.total < fit.total else fit
-        return fit
-
-    def _retinted(self, scenes: Scene) -> Scene:
-        """The scenes with each free tint scaled so that its object's mean linear colour is the picture's."""
-        image, ids, _ = self.judge.draw(scenes)
-        image, target = decode_srgb(image), decode_srgb(self.evidence.image)
-        free = torch.tensor([bool(a.colour_free) for a in self.world.assets] + [False])[scenes.asset]
-        low = torch.tensor([i.low for i in self.world.colour])
-        high = torch.tensor([i.high for i in self.world.colour])
-        colour = scenes.colour.clone()
-        for slot in range(scenes.slots):
-            seen = (ids == slot)[..., None]
-            ratio = (target * seen).sum((1, 2)) / (image * seen).sum((1, 2)).clamp_min(1e-6)
-            tint = torch.maximum(torch.minimum(colour[:, slot] * ratio, high), low)
-            colour[:, slot] = torch.where((free[:, slot, None]) & seen.any((1, 2)), tint, colour[:, slot])
-        return replace(scenes, colour=colour)
+        return self.judge.fit(several[k])
 
     # ---- what sketches are compared with
 
@@ -163,11 +122,10 @@ class Search:
         return max(i.high - i.low for i in self.world.position) or 1.0
 
     def _bank(self, scene: Scene) -> Bank:
-        key = 0
-        if key not in self._banks:
+        if self._made is None:
             pinhole = Pinhole.of(scene.camera)
-            self._banks[key] = Bank(self.sketcher, self.world, self.moves, pinhole, pinhole.view(*self.quarter))
-        return self._banks[key]
+            self._made = Bank(self.sketcher, self.world, self.moves, pinhole, pinhole.view(*self.quarter), seed=self.seed)
+        return self._made
 
     def _target(self, size: tuple[int, int]) -> Target:
         e = self.evidence.resized(size)
@@ -256,7 +214,7 @@ class Search:
             best = min(fits, key=lambda f: f.total)
             if best.total > fit.total - price:
                 break
-            fit = self.relight(best) if born < relit else best
+            fit = relight(self.judge, best) if born < relit else best
             born += 1
             self.report("birth", fit)
         return fit
@@ -279,12 +237,12 @@ class Search:
     def _repair(self, fit: Fit) -> Fit:
         price = self.settings.late_price
         for _ in range(self.settings.rounds):
-            if self._content(fit):
+            if self.content(fit):
                 break
             before = self._price(fit, price)
             for move in (self._deaths, self._rescans, self._exchanges, self._late_birth, self._rebirths):
                 fit = move(fit, price)
-                if self._content(fit):
+                if self.content(fit):
                     break
             self._measure_floor(fit)
             if self._price(fit, price) > before - 1.0:
@@ -319,18 +277,13 @@ class Search:
             c, tint, _ = self._refined(rest, starts, 5)
             trials = [self.judge.fit(with_object(fit.scene, slot, c[[i]], tint[i])) for i in range(min(3, len(c)))]
             if trials:
-                best = self.judge.polish(min(trials, key=lambda f: f.total), free=self._of(slot), iterations=4)
+                best = self.judge.polish(min(trials, key=lambda f: f.total), free=of_slot(self.world, slot), iterations=4)
                 fit = self._accept(best, fit, price, 1.0, f"turn of {self._name(fit, slot)}")
         return fit
-
-    def _of(self, slot: int) -> Tensor:
-        return torch.tensor([s == slot for s in self.world.slot_of])
 
     def _turned(self, base: Candidates) -> Candidates:
         period = float(self.moves.period[base.asset[0]])
         if not self.moves.upright:
-            from inverse.bank import rotations
-
             turns = rotations(300)
             many = base.repeat(len(turns))
             return Candidates(many.asset, turns, many.translation, many.scale)
@@ -383,12 +336,3 @@ class Search:
             if better is not fit:
                 return better
         return fit
-
-
-def _circle(low: float, high: float, count: int) -> list[float]:
-    """`count` angles over a range, its ends not doubled when it is a full circle."""
-    return [low + (high - low) * (k + 0.5) / count for k in range(count)] if high > low else [low]
-
-
-def _inside(low: float, high: float, count: int) -> list[float]:
-    return [low + (high - low) * (k + 0.5) / count for k in range(count)] if high > low else [low]

@@ -113,7 +113,7 @@ class Crop:
 
 
 def poses(
-    moves: Moves, pinhole: Pinhole, points: list[Float[Tensor, "point 3"]], blob: Blob, *, count: int = _ROTATIONS
+    moves: Moves, pinhole: Pinhole, points: list[Float[Tensor, "point 3"]], blob: Blob, *, count: int = _ROTATIONS, seed: int = 0
 ) -> Candidates:
     """For each asset and rotation, the pose whose silhouette has the blob's box; those whose shape of box fits best.
 
@@ -123,13 +123,14 @@ def poses(
         points: A few hundred surface points per asset, in the object's frame.
         blob: What is to be explained.
         count: Rotations per asset.
+        seed: Turns the grid of rotations.
     """
     parts = []
     for asset, p in enumerate(points):
         if moves.spheres[asset]:
             turns = torch.eye(3)[None]
         else:
-            turns = rotations(count)
+            turns = rotations(count, seed)
         for stretch, ax, ay in _framings(blob):
             c = _fitted(moves, pinhole, p, asset, turns, blob, stretch, ax, ay)
             parts.append(c)

@@ -1,0 +1,194 @@
+"""recover: from one picture to a scene."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from inverse.least_differences import Fit, Judge
+from inverse.losses import Evidence, noise_floor, psnr
+from inverse.picture import fitted, read_picture
+from inverse.recovery import Hypothesis, Recovery, Step
+from inverse.refine import RefineSettings, descend
+from inverse.search import Search
+from inverse.sketch import Sketcher
+from inverse.verdict import filled_slots, found_objects, same_picture
+from inverse.view_search import ViewSearch
+from inverse.views import background_of, foreground
+from render.differentiable import differentiable
+from render.engine import Engine, open_engine
+from render.shading import decode_srgb
+from scenes import Scene, World
+
+_GRID_SIDE = 128  # [px] longer side of the pictures judged where objects keep to a grid of moves
+_FREE_SIDE = 256  # the same where they float freely: their size in the picture is not known
+_FRAMES = 48  # most kept for the animation
+_UNEXPLAINED = 0.01  # share of wrong pixels above which the user is told
+
+
+def recover(
+    image: Float[Tensor, "row column 3"] | str | Path,
+    world: World,
+    *,
+    strategy: str = "manual",
+    operator: str = "edge",
+    engine: str = "auto",
+    mask: Bool[Tensor, "row column"] | None = None,
+    start: Scene | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    steps: int | None = None,
+    progress: bool = False,
+) -> Recovery:
+    """The scene behind a picture: which assets are there, their poses, sizes and colours, the light, the camera.
+
+    Search proposes objects from small sketches, gradients refine what starts coarse, least differences of the engine's
+    pictures finish, and the engine's own picture judges. The same arguments give the same answer.
+
+    Args:
+        image: sRGB-encoded in [0, 1], of the world's camera's width and height; or a file.
+        world: What may be in the picture.
+        strategy: Whose gradients refine; see `render.differentiable`.
+        operator: Of the manual strategy.
+        engine: Whose pictures are compared: "auto", "opengl" or "software".
+        mask: Where the objects are, if that is known. Without one a uniform background gives it.
+        start: A scene to begin from (B = 1). Then search is used only if refining it does not explain the picture.
+        seed: Turns the grid of rotations that search begins from.
+        device: Where gradient operators run.
+        steps: Of gradient refinement; None: 60. 0 leaves it out.
+        progress: Show a progress bar on stderr.
+
+    Returns:
+        The recovery. It may hold no object; each object has its verdict.
+
+    Raises:
+        ValueError: If the image does not fit the world's camera, or a name is unknown.
+        EngineError: If the engine cannot be opened.
+    """
+    if not isinstance(image, Tensor):
+        picture, read = fitted(read_picture(image), world.camera.width, world.camera.height)
+        image, mask = picture.rgb, read if mask is None else mask
+    expected = (world.camera.height, world.camera.width, 3)
+    if tuple(image.shape) != expected:
+        raise ValueError(f"the image must have shape {list(expected)} as the world's camera, got {list(image.shape)}")
+    free = world.placement == "free" and all(i.free for i in world.position)
+    size = _judged_size(world, _FREE_SIDE if free else _GRID_SIDE)
+    background = background_of(image) if free else None
+    if mask is not None:
+        covered: Tensor | None = mask.float()
+    else:
+        covered = None if background is None else foreground(image, background)
+    evidence = Evidence(image, covered).resized(size)
+    with open_engine(engine, world, size=size) as opened, tqdm(disable=not progress, unit=" pictures", leave=False) as bar:
+        render = differentiable(opened, strategy, operator=operator)
+        work = _Work(opened, world, evidence, render, RefineSettings(steps=60 if steps is None else steps), device, seed, bar)
+        fit = work.run(start, None if background is None else decode_srgb(background))
+        return work.recovery(fit, strategy, operator, seed)
+
+
+class _Work:
+    """One recovery under way: the judge, what is refined how, and the record of it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        world: World,
+        evidence: Evidence,
+        render: torch.nn.Module,
+        settings: RefineSettings,
+        device: str,
+        seed: int,
+        bar: "tqdm[None]",
+    ) -> None:
+        self.world, self.evidence, self.render, self.settings, self.bar = world, evidence, render, settings, bar
+        self.device, self.began = device, time.perf_counter()
+        self.judge = Judge(engine, world, evidence)
+        self.judge.watch = lambda fit: self.note("least differences", fit)
+        sketcher = Sketcher(world)
+        free = world.placement == "free" and all(i.free for i in world.position)
+        self.search: Search | ViewSearch = (
+            ViewSearch(self.judge, sketcher, seed=seed) if free else Search(self.judge, sketcher, seed=seed)
+        )
+        self.search.report = self.note
+        self.history: list[Step] = []
+        self.frames: list[Tensor] = []
+
+    def run(self, start: Scene | None, background: Tensor | None) -> Fit:
+        """Recover; `background` is linear, where it was read off the picture."""
+        if start is not None:
+            fit = self.refined(self.judge.fit(start))
+            if self.search.content(fit):
+                return fit
+        empty = self.world.empty()
+        if background is not None:
+            empty = replace(empty, background=background[None])
+        found = self.search.run(self.judge.fit(empty))
+        if not self.search.content(found) and filled_slots(found):
+            found = self.refined(found)
+        return found if start is None or found.total < fit.total else fit
+
+    def refined(self, fit: Fit) -> Fit:
+        """Gradients, coarse to fine, then least differences; never worse than `fit`."""
+        if self.settings.steps == 0:
+            return fit
+        moved = descend(self.render, self.judge, fit.scene, self.settings, device=self.device)
+        trial = self.search.settle(self.judge.fit(moved))
+        self.note("gradients", trial)
+        return trial if trial.total < fit.total else self.search.settle(fit)
+
+    def note(self, stage: str, fit: Fit) -> None:
+        """Keep a step of the way."""
+        loss = fit.total / fit.cost.numel()
+        self.history.append(Step(stage, loss, self.judge.renders, time.perf_counter() - self.began))
+        self.frames.append(fit.image)
+        self.bar.set_description(f"{stage}: {len(filled_slots(fit))} objects, {fit.total:.0f} wrong pixels")
+        self.bar.update(self.judge.renders - self.bar.n)
+
+    def recovery(self, fit: Fit, strategy: str, operator: str, seed: int) -> Recovery:
+        """Everything that is to be told of the result."""
+        floor = noise_floor(fit.image - self.evidence.image, self.evidence.tau)
+        hypotheses, others = same_picture(self.judge, fit)
+        objects = found_objects(self.judge, fit, floor, others)
+        loss = fit.total / fit.cost.numel()
+        messages = [f"{o.asset}: {o.reason}." for o in objects if o.reason]
+        wrong = max(0.0, loss - floor)
+        if wrong > _UNEXPLAINED:
+            messages.append(f"{wrong:.1%} of the picture is not explained.")
+        if hypotheses:
+            messages.append(
+                f"The picture is ambiguous: {len(hypotheses)} other scene{'s' * (len(hypotheses) > 1)} give it too; see hypotheses."
+            )
+        self.note("result", fit)
+        keep = torch.linspace(0, len(self.frames) - 1, min(_FRAMES, len(self.frames))).round().long().tolist()
+        return Recovery(
+            world=self.world,
+            scene=fit.scene,
+            objects=objects,
+            picture=self.evidence.image,
+            image=fit.image,
+            instance_id=fit.instance_id,
+            loss=loss,
+            psnr=psnr(fit.image, self.evidence.image),
+            renders=self.judge.renders,
+            seconds=time.perf_counter() - self.began,
+            hypotheses=(Hypothesis(fit.scene, loss, "best"), *hypotheses),
+            ambiguous=bool(hypotheses),
+            messages=tuple(messages),
+            history=tuple(self.history),
+            frames=tuple(self.frames[i] for i in keep),
+            engine=self.judge.engine.name,
+            strategy=strategy,
+            operator=operator,
+            seed=seed,
+        )
+
+
+def _judged_size(world: World, side: int) -> tuple[int, int]:
+    """Size (H, W) [px] of the pictures that are compared: multiples of 4, not larger than the picture."""
+    height, width = world.camera.height, world.camera.width
+    scale = min(1.0, side / max(height, width))
+    return max(16, round(height * scale / 4) * 4), max(16, round(width * scale / 4) * 4)
