@@ -331,6 +331,9 @@ def test_recover_scales_the_camera_to_a_smaller_picture(tmp_path, picture, found
         (whole.centre[0] * 64 / whole.width, whole.centre[1] * 64 / whole.height)
     )
     assert found["image"].shape == (64, 64, 3)
+    Image.new("RGB", (127, 128)).save(picture)
+    assert cli.main(["recover", str(picture), "--world", "cube", "--out", str(tmp_path / "out")]) == 0
+    assert found["world"].camera.aspect == pytest.approx(whole.aspect * 127 / 128)
 
 
 def test_recover_of_nothing_ends_in_status_1(capsys, tmp_path, picture, found):

@@ -182,6 +182,17 @@ def test_atomic_leaves_the_old_file_when_writing_fails(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_atomic_puts_a_new_file_in_the_place_of_the_old(tmp_path):
+    """Whoever has the old file open goes on reading the old content."""
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with path.open() as reader:
+        with atomic(path) as temporary:
+            temporary.write_text("new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
 def test_output_folder(tmp_path):
     assert output_folder(tmp_path / "a" / "b").is_dir()
     assert list((tmp_path / "a" / "b").iterdir()) == []
@@ -194,13 +205,13 @@ def test_output_folder(tmp_path):
 
 
 def test_fitted_averages_linear_light():
-    """A board of black and white becomes the grey of half the light, not the middle level."""
+    """A board of two greys becomes the grey of their mean light, not of their mean level."""
     board = (torch.arange(32)[:, None] + torch.arange(32)) % 2
-    rgb = board.float()[..., None].repeat(1, 1, 3)
+    rgb = torch.where(board > 0, 0.8, 0.2)[..., None].repeat(1, 1, 3)
     mask = torch.zeros(32, 32, dtype=torch.bool)
     mask[:16] = True
     small, small_mask = fitted(Picture(rgb, board.float()), 16, 16, mask=mask)
-    assert_close(small.rgb, torch.full((16, 16, 3), 0.7354), rtol=0, atol=1e-3)
+    assert_close(small.rgb, torch.full((16, 16, 3), 0.6007), rtol=0, atol=1e-3)
     assert_close(small.alpha, torch.full((16, 16), 0.5))
     assert_close(small_mask, torch.arange(16)[:, None].expand(16, 16) < 8)
 

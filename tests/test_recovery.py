@@ -11,7 +11,8 @@ from small_world import small_world
 from torch.testing import assert_close
 
 from inverse.recovery import FoundObject, Hypothesis, Recovery, Step
-from inverse.recoveryfile import RecoveryFileError, load_start, rigid, scene_json, write_truth
+from inverse.recoveryfile import RecoveryFileError, load_start, rigid, scene_json, write_recovery, write_truth
+from scenes.world import Interval
 
 
 def turned(axis, degrees):
@@ -134,6 +135,57 @@ def test_truth_says_what_is_seen(world, scene, tmp_path):
     assert content["format"] == "unrender-recovery/1"
     assert [o["visible_fraction"] for o in content["objects"]] == [0.5, None]
     assert (content["image"], content["engine"], content["seed"]) == ("a.png", "opengl", 7)
+
+
+def test_recovery_file(recovery, tmp_path):
+    """Every key of the format; numbers that JSON does not have become null."""
+    write_recovery(recovery, tmp_path / "recovery.json")
+    content = json.loads((tmp_path / "recovery.json").read_text())
+    box, ball = content["objects"]
+    assert (box["verdict"], ball["verdict"], ball["reason"]) == (
+        "explained",
+        "doubtful",
+        "a box fits as well",
+    )
+    assert (box["presence"], box["visible_fraction"], ball["visible_fraction"]) == (1.0, 0.75, None)
+    assert box["uncertainty"] == {"position_m": 0.001, "rotation_degrees": None}
+    assert content["psnr"] is None
+    assert [(h["loss"], len(h["objects"])) for h in content["hypotheses"]] == [(0.25, 2), (0.5, 1)]
+    wanted = {
+        "format",
+        "image",
+        "world",
+        "engine",
+        "strategy",
+        "seed",
+        "camera",
+        "lights",
+        "background",
+        "objects",
+    }
+    assert set(content) >= wanted | {"hypotheses", "loss", "psnr", "renders", "seconds"}
+
+
+def test_saved_recovery_is_a_start(recovery, world, tmp_path):
+    """Both files that hold the scene give it back."""
+    names = ["scene.glb", "recovery.json", "comparison.png", "refinement.gif", "loss.png"]
+    assert recovery.save(tmp_path / "out") == [tmp_path / "out" / n for n in names]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(names)
+    keep = world.active(recovery.scene)
+    for name in names[:2]:
+        start = load_start(tmp_path / "out" / name, world)
+        assert_close(world.pack(start)[keep], world.pack(recovery.scene)[keep], rtol=1e-5, atol=1e-6)
+
+
+def test_start_from_a_picture_of_another_size(world, scene, tmp_path):
+    """A free focal length is scaled to the world's picture."""
+    free = replace(world, camera=replace(world.camera, focal=Interval(20.0, 40.0)))
+    camera = replace(scene.camera, focal=2 * torch.tensor([[25.0, 25.0]]), width=64, height=48)
+    odd = replace(scene, camera=camera)
+    write_truth(odd, free, tmp_path / "a.json", image="", engine="", seed=0, visible_fraction=[None] * 3)
+    start = load_start(tmp_path / "a.json", free)
+    assert_close(start.camera.focal, torch.tensor([[25.0, 25.0]]))
+    assert (start.camera.width, start.camera.height) == (32, 24)
 
 
 def test_start_keeps_what_the_world_knows(world, scene, tmp_path):

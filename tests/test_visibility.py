@@ -22,7 +22,7 @@ def test_hidden_outside_and_empty(engine):
     # The eye is at z = 5; focal length 30 for a width of 32 pixels shows 16 / 30 of the depth to each side.
     scene.translation[0, 0] = torch.tensor([0.0, 0.0, 2.2])
     scene.translation[0, 1] = torch.tensor(
-        [2.7 * 16 / 30, 0.0, 2.2]
+        [-2.7 * 16 / 30, 0.0, 2.2]
     )  # halved, as seen of its front face, 2.7 m away
     scene.translation[1, 0] = torch.tensor([0.0, 0.0, 3.0])
     scene.translation[1, 1] = torch.tensor([0.0, 0.0, 1.0])
