@@ -1,4 +1,4 @@
-"""differentiable(engine, strategy): a torch module whose pixels are the engine's and whose gradients are ours."""
+"""differentiable(engine): a torch module whose pixels are the engine's and whose gradients are ours."""
 
 import difflib
 from dataclasses import replace
@@ -25,19 +25,19 @@ def differentiable(
     Args:
         engine: Any engine.
         strategy: "manual": hand-written operators on the engine's own pixels.
-        operator: Of the manual strategy; "edge": contour integral and image advection for what moves, the visible
-            surface's shading for colours, light and turning normals.
-        samples: Pictures are drawn this many times larger and averaged in linear light. 2 halves the gradient's
-            error for four times the work: for a refinement's last phase.
+        operator: Of the manual strategy; "edge": contour integral and image advection for what moves, the
+            visible surface's shading for colours, light and turning normals.
+        samples: Pictures are drawn this many times larger and averaged in linear light. 2 halves the
+            gradient's error for four times the work: for a refinement's last phase.
 
     Returns:
-        A module: `module(scene, size=None)` gives pictures [B, H, W, 3] as `engine.render(scene, size=size).rgb`,
-        with gradients to whichever of the scene's rotation, translation, scale, colour, camera, light and background
-        require them. Unlike the engine's, `size` (H, W) [px] counts pixels after averaging.
+        A module: `module(scene, size=None)` gives the pictures [B, H, W, 3] of `engine.render`, with
+        gradients to whichever of the scene's rotation, translation, scale, colour, camera, light and background require
+        them. `size` (H, W) [px] counts pixels after averaging.
 
     Raises:
-        ValueError: If there is no such strategy or operator (the message suggests the nearest name), or `samples`
-            is below 1.
+        ValueError: If there is no such strategy or operator (the message suggests the nearest name), or
+            `samples` is below 1.
     """
     _known("strategy", strategy, STRATEGIES)
     _known("operator", operator, OPERATORS)
@@ -47,14 +47,16 @@ def differentiable(
 
 
 class Manual(torch.nn.Module):
-    """The engine's pixels, with the edge operator's gradients for motion and a shading model's for colours."""
+    """The engine's pixels; the edge operator's gradients for motion, a shading model's for colours."""
 
     def __init__(self, engine: Engine, *, samples: int = 1) -> None:
         super().__init__()
         self.engine = engine
         self.samples = samples
 
-    def forward(self, scene: Scene, size: tuple[int, int] | None = None) -> Float[Tensor, "batch height width 3"]:
+    def forward(
+        self, scene: Scene, size: tuple[int, int] | None = None
+    ) -> Float[Tensor, "batch height width 3"]:
         """Pictures of the scenes; see `differentiable`.
 
         Raises:
@@ -78,7 +80,8 @@ class Manual(torch.nn.Module):
         camera, light = scene.camera, scene.light
         lens = (camera.rotation, camera.translation, camera.focal, camera.centre)
         moves = _any((scene.rotation, scene.translation, scene.scale, *lens))
-        lights = _any((scene.rotation, scene.colour, scene.background, light.direction, light.intensity, light.ambient))
+        glows = (light.direction, light.intensity, light.ambient)
+        lights = _any((scene.rotation, scene.colour, scene.background, *glows))
         if not (moves or lights):
             return image
         geometry = assemble(self.engine.world, scene, size)
@@ -114,8 +117,9 @@ def _unit(scene: Scene) -> Scene:
 def _average(image: Tensor, samples: int) -> Float[Tensor, "batch height width 3"]:
     """Means over squares of pixels, in linear light as the engines themselves average.
 
-    The gradient is that of the mean of encoded values: an edge that crosses a whole pixel then changes it by its
-    contrast, as it should. The curve's own slope at a pixel or two of an edge is far from that, most in the dark.
+    The gradient is that of the mean of encoded values: an edge that crosses a whole pixel then changes it by
+    its contrast, as it should. The curve's own slope at a pixel or two of an edge is far from that, most in
+    the dark.
     """
     from render.shading import decode_srgb, encode_srgb
 

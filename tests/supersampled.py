@@ -1,4 +1,4 @@
-"""Small scenes and their gradients by differences of supersampled pictures: the truth the edge operator is held to."""
+"""Small scenes, and the truth the edge operator is held to: differences of supersampled pictures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -37,14 +37,14 @@ def small_world() -> World:
     light = LightPrior(known(0.6), known(0.9), known(0.6), known(0.4))
     free = Interval(-2.0, 2.0)
     return World(
-        "small", "", assets, (), (1, 2), "free", (free, free, free), known(0), Interval(0.5, 2.0), (Interval(0, 1),) * 3,
-        False, camera, light, (known(0.0),) * 3,
+        "small", "", assets, (), (1, 2), "free", (free, free, free), known(0), Interval(0.5, 2.0),
+        (Interval(0, 1),) * 3, False, camera, light, (known(0.0),) * 3,
     )  # fmt: skip
 
 
 @dataclass
 class Problem:
-    """A scene as a function of theta [P] = rotation vector, translation [m], log scale of each object; 0 is here."""
+    """A scene as a function of theta [P]: rotation vector, translation [m], log scale of each object."""
 
     world: World
     base: Scene
@@ -100,10 +100,8 @@ def sampled(world: World, scene: Scene, samples: int, size: tuple[int, int] = (S
     return image.view(len(scene), height, samples, width, samples, 3).mean((2, 4))
 
 
-def differences(
-    p: Problem, loss: Callable[[Tensor], Tensor], *, step: float, samples: int = 16
-) -> Tensor:
-    """Central differences of loss(supersampled picture [1, SIZE, SIZE, 3]), [P] or [P, ...] after the loss."""
+def differences(p: Problem, loss: Callable[[Tensor], Tensor], *, step: float, samples: int = 16) -> Tensor:
+    """Central differences of loss(supersampled picture), [P, ...]."""
     rows = []
     for i in range(p.count):
         away = torch.zeros(1, p.count)

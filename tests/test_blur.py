@@ -85,7 +85,7 @@ def test_threads_and_layout_change_no_bit(sigma):
 
 @pytest.mark.parametrize("sigma", [0.0, DIRECT, RECURSIVE])
 def test_squared_error_is_that_of_two_blurred_pictures(sigma):
-    """<d, G_(s sqrt 2) d> is |G_s d|^2 on a wide margin; Gaussians compose to 1e-3, the recursive ones to 1 %."""
+    """<d, G_(s sqrt 2) d> is |G_s d|^2 on a wide margin; the recursive filters compose to 1 %."""
     image, target = noise(2, 40, 50, 3), noise(2, 40, 50, 3, seed=1)
     got = blurred_squared_error(image, target, sigma)
     wide = torch.nn.functional.pad(image - target, (0, 0, 30, 30, 30, 30))

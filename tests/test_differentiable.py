@@ -1,4 +1,4 @@
-"""differentiable(engine, "manual"): the engine's pixels, and gradients held to differences of the engine's pictures."""
+"""differentiable(engine): the engine's pixels, and gradients held to differences of its pictures."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from scenes import World
 
 @pytest.fixture(scope="module")
 def engine():
-    """Without shadows, which the gradients' shading model leaves out; 4x4 samples, so that differences are smooth."""
+    """Without shadows, which the gradients' shading leaves out; 4x4 samples, for smooth differences."""
     with open_engine("software", small_world(), size=(SIZE, SIZE), samples=4, shadows=False) as e:
         yield e
 
@@ -29,6 +29,14 @@ def lit_scene(name="two", seed=6, batch=1):
     )
 
 
+def lit(scene, **change):
+    return replace(scene, light=replace(scene.light, **change))
+
+
+def seen_by(scene, **change):
+    return replace(scene, camera=replace(scene.camera, **change))
+
+
 CHANGES = {  # a scene at t, away from the one at t = 0
     "rotation": lambda s, t: replace(
         s, rotation=roma.quat_product(roma.rotvec_to_unitquat(t[..., :3]).expand_as(s.rotation), s.rotation)
@@ -37,28 +45,27 @@ CHANGES = {  # a scene at t, away from the one at t = 0
     "scale": lambda s, t: replace(s, scale=s.scale * (1 + t[..., 0])),
     "colour": lambda s, t: replace(s, colour=s.colour + t[..., :3]),
     "background": lambda s, t: replace(s, background=s.background + t[:, 0, :3]),
-    "light direction": lambda s, t: replace(
-        s, light=replace(s.light, direction=torch.nn.functional.normalize(s.light.direction + t[:, 0, :3], dim=-1))
+    "light direction": lambda s, t: lit(
+        s, direction=torch.nn.functional.normalize(s.light.direction + t[:, 0, :3], dim=-1)
     ),
-    "light intensity": lambda s, t: replace(s, light=replace(s.light, intensity=s.light.intensity + t[:, 0, 0])),
-    "light ambient": lambda s, t: replace(s, light=replace(s.light, ambient=s.light.ambient + t[:, 0, 0])),
-    "camera translation": lambda s, t: replace(s, camera=replace(s.camera, translation=s.camera.translation + t[:, 0, :3])),
-    "camera rotation": lambda s, t: replace(
-        s,
-        camera=replace(
-            s.camera, rotation=roma.quat_product(roma.rotvec_to_unitquat(t[:, 0, :3]), s.camera.rotation)
-        ),
+    "light intensity": lambda s, t: lit(s, intensity=s.light.intensity + t[:, 0, 0]),
+    "light ambient": lambda s, t: lit(s, ambient=s.light.ambient + t[:, 0, 0]),
+    "camera translation": lambda s, t: seen_by(s, translation=s.camera.translation + t[:, 0, :3]),
+    "camera rotation": lambda s, t: seen_by(
+        s, rotation=roma.quat_product(roma.rotvec_to_unitquat(t[:, 0, :3]), s.camera.rotation)
     ),
-    "camera focal": lambda s, t: replace(s, camera=replace(s.camera, focal=s.camera.focal * (1 + t[:, 0, :2]))),
-    "camera centre": lambda s, t: replace(s, camera=replace(s.camera, centre=s.camera.centre + 20 * t[:, 0, :2])),
-}  # fmt: skip
-TOLERANCE = {"background": 0.05} | dict.fromkeys(("colour", "light direction", "light intensity", "light ambient"), 0.1)  # else 0.25
+    "camera focal": lambda s, t: seen_by(s, focal=s.camera.focal * (1 + t[:, 0, :2])),
+    "camera centre": lambda s, t: seen_by(s, centre=s.camera.centre + 20 * t[:, 0, :2]),
+}
+TOLERANCE = {"background": 0.05} | dict.fromkeys(
+    ("colour", "light direction", "light intensity", "light ambient"), 0.1
+)  # else 0.25
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_gradient_against_differences_of_the_engine(engine, name):
-    """What only shades, nearly exactly. What moves: engines average linear light, whose bend in the encoded values
-    at edges the operator takes for straight, which is 5-15 % here and nothing at the target itself."""
+    """What only shades, nearly exactly. What moves: engines average linear light, whose bend in the encoded
+    values at edges the operator takes for straight, which is 5-15 % here and nothing at the target itself."""
     change, scene = CHANGES[name], lit_scene()
     away = 0.06 * torch.randn(1, 2, 3, generator=torch.Generator().manual_seed(3))
     fine = differentiable(engine, samples=4)  # 16x16 samples: differences of fewer are noise
@@ -83,7 +90,9 @@ def test_gradient_against_differences_of_the_engine(engine, name):
 
 def test_pixels_are_the_engines(engine):
     scene = lit_scene(batch=2)
-    leaf = replace(scene, translation=scene.translation.clone().requires_grad_(), colour=scene.colour.requires_grad_())
+    leaf = replace(
+        scene, translation=scene.translation.clone().requires_grad_(), colour=scene.colour.requires_grad_()
+    )
     image = differentiable(engine)(leaf)
     assert torch.equal(image, engine.render(scene).rgb)
     assert image.requires_grad
@@ -122,7 +131,9 @@ def test_more_samples_are_more_exact(engine):
 def test_a_plain_ball_under_light_does_not_feel_its_own_turn(engine):
     """Advection turns the shading with the ball; normals turn it back. Either alone is far from zero."""
     world = small_world()
-    plain = replace(world.assets[1], colours=torch.full_like(torch.tensor(world.assets[1].colours), 0.6).numpy())
+    plain = replace(
+        world.assets[1], colours=torch.full_like(torch.tensor(world.assets[1].colours), 0.6).numpy()
+    )
     world = replace(world, assets=(world.assets[0], plain))
     scene = lit_scene("sphere", 0)
     with open_engine("software", world, size=(SIZE, SIZE), samples=4, shadows=False) as ball:
@@ -131,7 +142,7 @@ def test_a_plain_ball_under_light_does_not_feel_its_own_turn(engine):
         u = torch.zeros(1, 1, 3, requires_grad=True)
         image = differentiable(ball)(CHANGES["translation"](CHANGES["rotation"](scene, t), u))
         blurred_squared_error(image, target, 1.0).sum().backward()
-    assert t.grad.norm() < 0.02 * u.grad.norm()  # a ball of 0.7 m: the silhouette's slope per radian would be alike
+    assert t.grad.norm() < 0.02 * u.grad.norm()  # per radian and per metre, at 0.7 m
 
 
 class Recoloured:
@@ -171,7 +182,9 @@ def test_nothing_is_computed_for_what_needs_no_gradient(engine, monkeypatch):
     assert ambient.grad > 0
     assert not differentiable(engine)(light).requires_grad
     with torch.no_grad():
-        assert not differentiable(engine)(replace(light, scale=light.scale.clone().requires_grad_())).requires_grad
+        assert not differentiable(engine)(
+            replace(light, scale=light.scale.clone().requires_grad_())
+        ).requires_grad
 
 
 def test_behind_and_through_the_near_plane(engine):
@@ -225,7 +238,8 @@ def test_cube_turned_by_20_degrees_comes_back():
         target, module = engine.render(truth).rgb, differentiable(engine)
         for i in range(steps):
             rotation = roma.quat_product(roma.rotvec_to_unitquat(turn), start)
-            loss = blurred_squared_error(module(replace(truth, rotation=rotation)), target, 3.0 * (1 / 6) ** (i / steps))
+            blur = 3.0 * (1 / 6) ** (i / steps)
+            loss = blurred_squared_error(module(replace(truth, rotation=rotation)), target, blur)
             optimizer.zero_grad()
             loss.sum().backward()
             optimizer.step()

@@ -76,7 +76,9 @@ def test_short_edges_add_up():
     raster = seen(vertices, top, (20, 24))
     image = contrast * (raster.face >= 0)[..., None].double()
     grad = gradient(image, vertices, top, raster, torch.ones_like(image))[:40]
-    assert_close(grad[:, 0].sum(), torch.tensor(contrast * (y[-1] - y[0]), dtype=torch.float64), rtol=0.05, atol=0)
+    assert_close(
+        grad[:, 0].sum(), torch.tensor(contrast * (y[-1] - y[0]), dtype=torch.float64), rtol=0.05, atol=0
+    )
     assert grad[:, 0].min() > 0
 
 
@@ -121,9 +123,9 @@ def random_triangles(seed, count=8):
     g = torch.Generator().manual_seed(seed)
     vertices = torch.rand(3 * count, 3, generator=g, dtype=torch.float64) * torch.tensor([20.0, 16.0, 0.5])
     vertices = vertices + torch.tensor([-2.0, -2.0, 0.4])
-    vertices[count:, 2] = vertices[count:, 2].mean()  # one triangle of each corner's depth, and shared edges below
+    vertices[count:, 2] = vertices[count:, 2].mean()
     faces = torch.arange(3 * count, dtype=torch.int32).view(-1, 3)
-    more = torch.stack([faces[:, 1], faces[:, 0], faces.roll(1, 0)[:, 2]], 1)  # a second face on each first edge
+    more = torch.stack([faces[:, 1], faces[:, 0], faces.roll(1, 0)[:, 2]], 1)  # a second face
     faces = torch.cat([faces, more])
     copies = torch.randint(0, 2, (len(more),), generator=g, dtype=torch.int32) * len(vertices)
     faces[count:, 0] += copies  # some of them creases: another copy of one end
@@ -182,7 +184,9 @@ def test_same_bits_every_run(batch, antialiased):
             for _ in range(20)
         ]
         torch.set_num_threads(1)
-        alone = gradient(image, geometry.vertices, topology(geometry), raster, cotangent, antialiased=antialiased)
+        alone = gradient(
+            image, geometry.vertices, topology(geometry), raster, cotangent, antialiased=antialiased
+        )
     finally:
         torch.set_num_threads(count)
     assert all(torch.equal(runs[0], r) for r in runs)
@@ -198,7 +202,9 @@ def test_bad_vertices_give_finite_gradients(value):
         raster = seen(vertices, top, (12, 16))
         image = torch.rand(1, 12, 16, 3)
         # an engine's ids may name any face, whatever became of it
-        named = Raster(torch.arange(192).view(1, 12, 16).int() % 16, torch.full((1, 12, 16), 0.6), raster.barycentric)
+        named = Raster(
+            torch.arange(192).view(1, 12, 16).int() % 16, torch.full((1, 12, 16), 0.6), raster.barycentric
+        )
         for r in (raster, named):
             assert gradient(image, vertices, top, r, torch.ones_like(image)).isfinite().all()
 
@@ -206,7 +212,9 @@ def test_bad_vertices_give_finite_gradients(value):
 def test_no_area_and_slivers_give_finite_gradients():
     points = [[3.0, 3.0, 0.5], [9.0, 9.0, 0.5], [6.0, 6.0, 0.5], [3.0, 3.0 + 1e-6, 0.5], [3.0, 3.0, 0.5]]
     vertices, top = mesh(points, [[0, 1, 2], [0, 1, 3], [0, 4, 4], [0, 4, 1]], torch.float32)
-    named = Raster(torch.arange(192).view(1, 12, 16).int() % 4, torch.full((1, 12, 16), 0.5), torch.zeros(1, 12, 16, 3))
+    named = Raster(
+        torch.arange(192).view(1, 12, 16).int() % 4, torch.full((1, 12, 16), 0.5), torch.zeros(1, 12, 16, 3)
+    )
     image = torch.rand(1, 12, 16, 3)
     assert gradient(image, vertices, top, named, torch.ones_like(image)).isfinite().all()
 
@@ -263,7 +271,9 @@ def estimate(p, target, sigma, picture, triangles):
     raster, geometry, _ = drawn(p, theta, samples=triangles)
     fine = SIZE * triangles
     image = points(p, theta, (fine, fine), picture // triangles)
-    image = edge_gradient(image, geometry.vertices, topology(geometry), raster, antialiased=picture > triangles)
+    image = edge_gradient(
+        image, geometry.vertices, topology(geometry), raster, antialiased=picture > triangles
+    )
     image = image.view(1, SIZE, triangles, SIZE, triangles, 3).mean((2, 4))
     loss = gaussian_blur((image - target).double(), sigma).square().sum()
     return torch.autograd.grad(loss, theta)[0][0]
@@ -272,7 +282,7 @@ def estimate(p, target, sigma, picture, triangles):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cube", "sphere", "two"])
 def test_gradient_against_differences_of_supersampled_pictures(name):
-    """Rotation, translation and scale, median of three poses; figures as in the table of benchmarks/edge.py."""
+    """Rotation, translation and scale, median of three poses; benchmarks/edge.py has the figures."""
     results = {k: [] for k in ACCURACY}
     for seed in range(3):
         p = problem(name, seed)
@@ -293,7 +303,10 @@ def test_gradient_against_differences_of_supersampled_pictures(name):
     ("change", "message"),
     [
         ({"image": torch.zeros(4, 4, 3)}, r"image must have shape \[B, H, W, C\], got \[4, 4, 3\]"),
-        ({"image": torch.zeros(1, 4, 5, 3)}, r"raster must be of the image's size \[1, 4, 5\], got \[1, 4, 4\]"),
+        (
+            {"image": torch.zeros(1, 4, 5, 3)},
+            r"raster must be of the image's size \[1, 4, 5\], got \[1, 4, 4\]",
+        ),
         ({"image": torch.zeros(1, 4, 4, 3).double()}, "must both be float32 or float64"),
         ({"image": torch.zeros(2, 4, 4, 3)}, "raster must be of the image's size"),
         ({"vertices": torch.zeros(3, 2)}, r"vertices must have shape \[V, 3\], got \[3, 2\]"),

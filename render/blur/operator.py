@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from render.blur.kernels import kernels
 from render.launch import REAL, in_threads, launch, part, thread_count, view
 
-RECURSIVE_FROM = 2.0  # [px]; below, the recursive filter strays from the Gaussian and a direct kernel is short
+RECURSIVE_FROM = 2.0  # [px]; below, the recursive filter strays and a direct kernel is short
 
 
 def gaussian_blur(
@@ -34,8 +34,8 @@ def gaussian_blur(
         ValueError: If the shape or dtype does not fit or `sigma` is negative or not finite.
 
     Reference:
-        van Vliet, Young, Verbeek 1998, Recursive Gaussian Derivative Filters (fourth order); for the far border
-        Triggs, Sdika 2006, Boundary Conditions for Young - van Vliet Recursive Filtering, zero outside.
+        van Vliet, Young, Verbeek 1998, Recursive Gaussian Derivative Filters, fourth order.
+        Triggs, Sdika 2006, Boundary Conditions for Young - van Vliet Recursive Filtering: the far border.
     """
     _check(image, sigma)
     if sigma == 0.0 or image.numel() == 0:
@@ -51,11 +51,12 @@ def blurred_squared_error(
     """Mean squared difference of two blurred pictures, for the price of one blur, forward and backward.
 
     With d = image - target and G a Gaussian of width `sigma`, |G d|^2 = <d, G G d>, and G G is one blur of
-    width sqrt(2) sigma. What the blur carries beyond the picture's border counts too. Divided by the number of
-    pixels and channels, so that values do not depend on the size.
+    width sqrt(2) sigma. What the blur carries beyond the picture's border counts too. Divided by the number
+    of pixels and channels, so that values do not depend on the size.
 
     Args:
-        image, target: [B, H, W, C], float32 or float64. Both carry a gradient; `target` may have B = 1.
+        image: [B, H, W, C], float32 or float64. Carries a gradient.
+        target: Of the same shape and type, or with B = 1. Carries a gradient.
         sigma: Width [px] of the blur of each picture, at least 0.
 
     Raises:

@@ -3,16 +3,17 @@
 Screen coordinates are (x px, y px, 1/depth), origin at the picture's top-left corner, y down; the centre of
 pixel (row i, column j) is (j + 0.5, i + 0.5). 1/depth is affine over a triangle in these coordinates.
 
-Contours. A picture changes where an edge moves by the contrast across it. Along a steep edge (u, v), for each row
-it crosses: `step` is the length inside the row, t the parameter at the middle of that part, r the x at which the
-edge's line crosses the row's centre, A and B the pixels left and right of r, phi = r - 1/2 - A in [0, 1):
+Contours. A picture changes where an edge moves by the contrast across it. Along a steep edge (u, v), for
+each row it crosses: `step` is the length inside the row, t the parameter at the middle of that part, r the x
+at which the edge's line crosses the row's centre, A and B the pixels left and right of r,
+phi = r - 1/2 - A in [0, 1):
     k = step [(1 - phi) g_A + phi g_B] . (I_A - I_B)                    dL per pixel of motion to the right
     u.x += k (1 - t),  v.x += k t,  u.y -= k (1 - t) dx/dy,  v.y -= k t dx/dy
 Flat edges (|dx| > |dy|) are the same with x and y exchanged.
 
 Advection. Inside, the surface carries its colours along: dI = -grad I . dp, where p is where a point of the
-surface is seen. With f = -(g . I_x, g . I_y) and screen-space barycentric weights w_k, p moves with the corners by
-dp/dv_k = w_k and dp/dz_k = w_k (v_k - p) / z_k.
+surface is seen. With f = -(g . I_x, g . I_y) and screen-space barycentric weights w_k, p moves with the
+corners by dp/dv_k = w_k and dp/dz_k = w_k (v_k - p) / z_k.
 """
 
 import functools
@@ -24,11 +25,12 @@ import warp as wp
 
 @functools.cache
 def kernels(real: Any, channels: int) -> SimpleNamespace:
-    """Build the kernels for one scalar type, ``wp.float32`` to run or ``wp.float64`` to check, and channel count."""
+    """Build the kernels for a scalar type, float32 to run or float64 to check, and a channel count."""
     vec2 = wp.types.vector(length=2, dtype=real)
     vec3 = wp.types.vector(length=3, dtype=real)
     colour = wp.types.vector(length=channels, dtype=real)
-    edge = wp.types.vector(length=8, dtype=wp.int32)  # ends u, v; apexes; faces (second -1 at a border); crease; image
+    # ends u and v; apexes; faces (the second -1 at a border); 1 for a crease; image
+    edge = wp.types.vector(length=8, dtype=wp.int32)
 
     HUGE = wp.constant(1.0e9)  # [px] a coordinate beyond says nothing, and int() of it would be garbage
     SAME_DEPTH = wp.constant(0.01)  # relative; 0.1 % to 5 % made no difference
@@ -37,7 +39,8 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
     @wp.func
     def usable(v: vec3) -> wp.bool:
         """False for vertices that are not finite, far off, or behind the camera."""
-        return wp.abs(v[0]) < real(HUGE) and wp.abs(v[1]) < real(HUGE) and v[2] > real(0.0) and v[2] < real(HUGE)
+        near = wp.abs(v[0]) < real(HUGE) and wp.abs(v[1]) < real(HUGE)  # written so that NaN fails
+        return near and v[2] > real(0.0) and v[2] < real(HUGE)
 
     @wp.func
     def turn(a: vec3, b: vec3, c: vec3) -> real:
@@ -117,7 +120,7 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
         f: wp.int32,
         z: real,
     ) -> wp.bool:
-        """True where pixel (y, x) is inside the picture and shows the smooth surface of face f seen at depth 1/z."""
+        """True where pixel (y, x) is in the picture and shows the smooth surface of face f near depth 1/z."""
         if y < 0 or x < 0 or y >= face_id.shape[1] or x >= face_id.shape[2]:
             return False
         other = face_id[n, y, x]
@@ -166,7 +169,7 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
         dy: wp.int32,
         dx: wp.int32,
     ) -> colour:
-        """Colour of the surface seen at (y, x), from the next pixel if that shows it too: an edge runs through this."""
+        """Colour of the surface seen at (y, x), from the next pixel if that shows it too."""
         if same_surface(
             face_id, inverse_depth, group, n, y + dy, x + dx, face_id[n, y, x], inverse_depth[n, y, x]
         ):
@@ -233,7 +236,8 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
             end = wp.min(high, real(row) + real(1.0))
             t = (real(0.5) * (start + end) - us) / (vs - us)
             s = real(row) + real(0.5)
-            r = ur + (s - us) * slope  # at the row's centre: elsewhere the pixels on both sides may not differ
+            # at the row's centre: elsewhere the pixels on both sides may not differ
+            r = ur + (s - us) * slope
             before = wp.floor(r - real(0.5))
             if before >= real(0.0) and before + real(1.0) < real(width):  # int() only of what is in range
                 a = wp.int32(before)
@@ -399,4 +403,6 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
                 spread(grad_vertices, part, corner[1], b, force_b, moment[1])
                 spread(grad_vertices, part, corner[2], c, force_c, moment[2])
 
-    return SimpleNamespace(contours=contours, pure_pixels=pure_pixels, advection=advection, vec3=vec3, colour=colour, edge=edge)
+    return SimpleNamespace(
+        contours=contours, pure_pixels=pure_pixels, advection=advection, vec3=vec3, colour=colour, edge=edge
+    )

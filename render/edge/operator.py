@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 import warp as wp
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -25,33 +25,33 @@ def edge_gradient(
     """The same image, differentiable in the vertices: how the picture moves where the triangles move.
 
     The image may come from any renderer. Edges move the contrast across them (silhouettes, and creases where
-    attributes jump), surfaces carry their colours along. The result is the derivative of the picture integrated over
-    each pixel, not of the sampled picture, so it does not equal differences of the latter; blur the loss by 0.7 px
-    or more, or use several samples per pixel.
+    attributes jump), surfaces carry their colours along. The result is the derivative of the picture
+    integrated over each pixel, not of the sampled picture, so it does not equal differences of the latter;
+    blur the loss by 0.7 px or more, or use several samples per pixel.
 
-    Not felt: shading that changes while a surface turns (differentiate a shading model for it), contours between
-    surfaces that cut through one another, objects that are hidden or thinner than a pixel, what enters at the
-    picture's border.
+    Not felt: shading that changes while a surface turns (differentiate a shading model for it), contours
+    between surfaces that cut through one another, objects that are hidden or thinner than a pixel, what
+    enters at the picture's border.
 
     Args:
         image: [B, H, W, C], float32 or float64. Carries a gradient: the identity.
         vertices: (x px, y px, inverse depth), y down, [V, 3], the image's dtype. Carries a gradient.
         topology: Of the triangles that use these vertices.
         raster: What the image's pixels show of them, same size.
-        antialiased: True where pixels at edges mix the colours of both sides. The contrast across an edge and the
-            slopes inside then come from pixels a step away from it, without which gradients are 15-20 % off; where
-            pixels are samples of one point, False is the more exact.
+        antialiased: True where pixels at edges mix the colours of both sides. The contrast across an edge
+            and the slopes inside then come from pixels a step away from it, without which gradients are
+            15-20 % off; where pixels are samples of one point, False is the more exact.
 
     Returns:
-        `image`, with gradients. On a CPU, gradients have the same bits in every run; on a GPU their last digits
-        vary, because atomic additions come in any order.
+        `image`, with gradients. On a CPU, gradients have the same bits in every run; on a GPU their last
+        digits vary, because atomic additions come in any order.
 
     Raises:
         ValueError: If a shape, dtype or device does not fit.
 
     Reference:
-        The contour integral of Li et al. 2018 (Differentiable Monte Carlo Ray Tracing through Edge Sampling), one
-        sample per row; instead of shading derivatives, the image's own.
+        The contour integral of Li et al. 2018 (Differentiable Monte Carlo Ray Tracing through Edge
+        Sampling), one sample per row; instead of shading derivatives, the image's own.
     """
     _check(image, vertices, topology, raster)
     return _EdgeGradient.apply(image.contiguous(), vertices.contiguous(), topology, raster, antialiased)
@@ -61,7 +61,9 @@ class _EdgeGradient(torch.autograd.Function):
     """Identity in the image; contours and advection in the vertices."""
 
     @staticmethod
-    def forward(image: Tensor, vertices: Tensor, topology: Topology, raster: Raster, antialiased: bool) -> Tensor:
+    def forward(
+        image: Tensor, vertices: Tensor, topology: Topology, raster: Raster, antialiased: bool
+    ) -> Tensor:
         return image.clone()
 
     @staticmethod
@@ -134,9 +136,13 @@ def _check(image: Tensor, vertices: Tensor, topology: Topology, raster: Raster) 
     if vertices.ndim != 2 or vertices.shape[1] != 3:
         raise ValueError(f"vertices must have shape [V, 3], got {list(vertices.shape)}")
     if image.dtype not in REAL or vertices.dtype != image.dtype:
-        raise ValueError(f"image and vertices must both be float32 or float64, got {image.dtype}, {vertices.dtype}")
+        raise ValueError(
+            f"image and vertices must both be float32 or float64, got {image.dtype}, {vertices.dtype}"
+        )
     if raster.face.shape != image.shape[:3]:
-        raise ValueError(f"raster must be of the image's size {list(image.shape[:3])}, got {list(raster.face.shape)}")
+        raise ValueError(
+            f"raster must be of the image's size {list(image.shape[:3])}, got {list(raster.face.shape)}"
+        )
     if topology.image_count != len(image):
         raise ValueError(f"topology is of {topology.image_count} images, the batch has {len(image)}")
     for name, tensor in (("vertices", vertices), ("topology", topology.faces), ("raster", raster.face)):

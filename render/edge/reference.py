@@ -17,7 +17,7 @@ def edge_gradient_reference(
     topology: Topology,
     raster: Raster,
 ) -> Float[Tensor, "vertex 3"]:
-    """What :func:`render.edge.edge_gradient` gives back to its vertices, for pictures of one sample per pixel."""
+    """What :func:`render.edge.edge_gradient` gives its vertices, for pictures of one sample per pixel."""
     grad = torch.zeros_like(vertices)
     for edge in topology.edges.tolist():
         _contour(grad, image, grad_image, vertices, topology, raster, edge)
@@ -62,7 +62,8 @@ def _contour(grad, image, grad_image, vertices, top, raster, edge):  # type: ign
             visible = visible and (bool({face, face2} & set(pair)) or abs(max(planes) - z) <= 0.01 * z)
         if visible:
             phi = r - 0.5 - a
-            k = (end - start) * ((1 - phi) * g[row, a] + phi * g[row, a + 1]) @ (picture[row, a] - picture[row, a + 1])
+            weight = (end - start) * ((1 - phi) * g[row, a] + phi * g[row, a + 1])
+            k = weight @ (picture[row, a] - picture[row, a + 1])
             for index, share in ((iu, 1 - t), (iv, t)):
                 grad[index, across] += k * share
                 grad[index, along] -= k * share * (v[across] - u[across]) / run

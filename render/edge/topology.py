@@ -19,8 +19,9 @@ class Topology:
         faces: Vertex indices, int32 [F, 3].
         instance: Which object of its scene a face belongs to, int32 [F].
         group: Smooth surface of each face: equal where faces share split vertices, int32 [F].
-        edges: One row per edge, ascending in the image, int32 [E, 8]: the ends u and v; the apexes of the faces on
-            both sides; those faces; 1 for a crease; the image. Apex and face are -1 beyond a mesh's border.
+        edges: One row per edge, ascending in the image, int32 [E, 8]: the ends u and v; the apexes of the
+            faces on both sides; those faces; 1 for a crease; the image. Apex and face are -1 beyond a mesh's
+            border.
         image_count: Number of images B.
     """
 
@@ -40,8 +41,8 @@ def build_topology(
 ) -> Topology:
     """Find the edges of packed triangles.
 
-    An edge is a crease where its two faces use different copies of its ends, which is where normals, colours or
-    texture coordinates may jump. Of three or more faces at one edge the first two are taken, as a crease.
+    An edge is a crease where its two faces use different copies of its ends, which is where normals, colours
+    or texture coordinates may jump. Of three or more faces at one edge the first two are taken, as a crease.
 
     Args:
         faces: Vertex indices, int32 [F, 3].
@@ -80,11 +81,13 @@ def build_topology(
     ]
     edges = torch.stack(columns, 1)[(low != high)[first]].int()
     edges = edges[torch.argsort(edges[:, 7], stable=True)]
-    return Topology(faces.contiguous(), instance.contiguous(), _groups(corners, len(weld)), edges, image_count)
+    return Topology(
+        faces.contiguous(), instance.contiguous(), _groups(corners, len(weld)), edges, image_count
+    )
 
 
 def topology(geometry: Geometry) -> Topology:
-    """The geometry's topology. Batches of the same assets in the same slots share their faces, and so this."""
+    """The geometry's topology. Batches of the same assets in the same slots share it."""
     key = id(geometry.faces)
     if key not in _kept:
         g = geometry
@@ -96,7 +99,8 @@ def topology(geometry: Geometry) -> Topology:
 
 
 _KEPT = 16  # topologies; of 16 tabletop scenes one takes a few MB
-_kept: OrderedDict[int, tuple[Tensor, Topology]] = OrderedDict()  # holds the faces, so that no other gets their id
+# It holds the faces, so that no others get their id.
+_kept: OrderedDict[int, tuple[Tensor, Topology]] = OrderedDict()
 
 
 def _groups(faces: Int[Tensor, "face 3"], vertex_count: int) -> Int[Tensor, "face"]:
