@@ -88,6 +88,28 @@ def test_watertight(on_centres):
         assert (raster.face >= 0).all(), f"seed {seed}: {int((raster.face < 0).sum())} pixels lost"
 
 
+def test_shared_edges_through_pixel_centres():
+    """Two triangles left and right of an edge that runs through centres up to rounding: none is lost."""
+    g = torch.Generator().manual_seed(0)
+    count = 2000
+    through = torch.randint(4, 12, (count, 2), generator=g) + 0.5
+    along = torch.randint(-7, 8, (count, 2), generator=g).float()
+    along[(along == 0).all(1)] = 1.0
+    low, high = (3.0 + 20.0 * torch.rand(count, 1, generator=g) for _ in range(2))
+    u, v = through - low * along, through + high * along
+    across = torch.stack([-along[:, 1], along[:, 0]], 1) * 40.0
+    corners = torch.stack([u, v, through + across, v, u, through - across], 1).reshape(-1, 2)
+    vertices = torch.cat([corners, torch.ones(len(corners), 1)], 1)
+    faces = torch.arange(len(vertices), dtype=torch.int32).view(-1, 3)
+    first = torch.arange(count, dtype=torch.int32)[:, None] * 6
+    weld = (first + torch.tensor([0, 1, 2, 1, 0, 5], dtype=torch.int32)).flatten()
+    images = torch.arange(count, dtype=torch.int32).repeat_interleave(2)
+    raster = rasterize(vertices, faces, image=images, image_count=count, image_size=(16, 16), weld=weld)
+    column, row = through.long().unbind(1)
+    lost = raster.face[torch.arange(count), row, column] < 0
+    assert not lost.any(), f"{int(lost.sum())} of {count} centres lost"
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e7, -1e12, 1e30, 3e38])
 @pytest.mark.parametrize("component", [0, 1, 2])
 def test_bad_numbers_draw_finite_pictures(value, component):

@@ -204,17 +204,21 @@ def test_texture_averages_where_it_is_small():
     assert_close(pyramid.sample(kind, uv + 3.0, still, still), near, rtol=0, atol=1e-4)
 
 
-def test_shadow_falls_where_rays_meet_the_box():
-    """A box that floats above the sheet, lit from above: a dark square below it, light around."""
+def shadowed():
+    """A box that floats above a plain sheet, seen from above, the light 45 degrees from +x."""
     world = replace(small_world(width=64, height=64), scenery=(replace(checkered(), texture=None, uv=None),))
     world = replace(world, assets=(cuboid("box", (1.0, 0.1, 1.0)),))
     scene = replace(world.empty(), asset=torch.tensor([[0, -1, -1]]), scale=torch.ones(1, 3))
     scene = replace(scene, translation=torch.tensor([0.0, 0.6, 0.0]).expand(1, 3, 3))
-    # 4 m above the sheet, looking down; the box is drawn between, so the light comes at 45 degrees from +x.
+    # 4 m above the sheet, looking down; the box is drawn between, so the light comes from the side.
     down = torch.tensor([[-math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5)]])
     camera = replace(scene.camera, rotation=down, translation=torch.tensor([[0.0, 3.5, 0.0]]))
     light = replace(scene.light, direction=torch.tensor([[math.sqrt(0.5), math.sqrt(0.5), 0.0]]))
-    scene = replace(scene, camera=camera, light=light)
+    return world, replace(scene, camera=camera, light=light)
+
+
+def test_shadow_falls_where_rays_meet_the_box():
+    world, scene = shadowed()
     bright = SoftwareEngine(world, size=(64, 64), shadows=False).render(scene)
     frame = SoftwareEngine(world, size=(64, 64)).render(scene)
     # The square of half-width 0.5 at height 1.1 above the sheet shades x in -1.6 .. -0.6; 30 px / 4 m = 7.5
@@ -228,6 +232,22 @@ def test_shadow_falls_where_rays_meet_the_box():
     ambient, full = scene.light.ambient[0], scene.light.ambient[0] + scene.light.intensity[0] * math.sqrt(0.5)
     assert_close(share[dark, 0], (ambient / full).expand(int(dark.sum())), rtol=0, atol=1e-3)
     assert_close(share[lit, 0], torch.ones(int(lit.sum())), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_shadow_edges_are_ramps(axis):
+    """From light to dark across texels many pixels wide, brightness never rises and never jumps."""
+    world, scene = shadowed()
+    size = (64, 1024) if axis == 0 else (1024, 64)
+    rgb = SoftwareEngine(world, size=size, samples=1, shadow_size=64).render(scene).rgb[0, :, :, 0]
+    at = (torch.arange(1024) + 0.5 - 512) / 120.0  # [m] on the sheet
+    # Along x from beyond the shadow to its middle; along z at the middle's x.
+    ramp = rgb[32, (at > -2.2) & (at < -1.1)] if axis == 0 else rgb[(at > -1.1) & (at < 0.0), 23]
+    ramp = decode_srgb(ramp)
+    drop = ramp[0] - ramp[-1]
+    assert drop > 0.05
+    assert (ramp.diff() < 1e-4).all()
+    assert (ramp.diff() > -0.3 * drop).all()
 
 
 def test_surfaces_do_not_shade_themselves():
