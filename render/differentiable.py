@@ -32,8 +32,8 @@ def differentiable(
 
     Returns:
         A module: `module(scene, size=None)` gives the pictures [B, H, W, 3] of `engine.render`, with
-        gradients to whichever of the scene's rotation, translation, scale, colour, camera, light and background require
-        them. `size` (H, W) [px] counts pixels after averaging.
+        gradients to whichever of the scene's rotation, translation, scale, colour, camera, light and
+        background require them. `size` (H, W) [px] counts pixels after averaging.
 
     Raises:
         ValueError: If there is no such strategy or operator (the message suggests the nearest name), or
