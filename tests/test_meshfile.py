@@ -160,26 +160,31 @@ def test_large_textures_are_scaled_down(tmp_path):
     assert read_asset(path).texture.shape == (512, 1024, 3)
 
 
+def texels(picture, uv):
+    height, width = picture.shape[:2]
+    return picture[(uv[:, 1] * height).astype(int), (uv[:, 0] * width).astype(int)]
+
+
 def test_several_textures_share_one_picture(tmp_path):
-    """Each part's corners show the same texel before and after; a part without a texture stays white."""
-    scene = trimesh.Scene()
-    for k, colour in enumerate([(200, 0, 0), (0, 100, 0), None]):
-        box = shapes.box([0.5, 0.5, 0.5])
+    """The middle of each face shows the same texel before and after; a part without a texture stays white."""
+    scene, box = trimesh.Scene(), shapes.box([0.5, 0.5, 0.5])
+    middles = box.uv[box.faces].mean(1)
+    cells = np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 13
+    expected = [np.full((12, 3), 255)]
+    scene.add_geometry(trimesh.Trimesh(box.vertices, box.faces, process=False))
+    for k, size in enumerate([8, 16], start=1):
+        picture = np.repeat(np.repeat(cells[::-k], size, 0), size, 1)
         part = trimesh.Trimesh(box.vertices + np.array([k, 0, 0]), box.faces, process=False)
-        if colour is not None:
-            image = Image.new("RGB", (16 * (k + 1), 16 * (k + 1)), colour)
-            part.visual = trimesh.visual.TextureVisuals(
-                uv=box.uv, material=trimesh.visual.material.PBRMaterial(baseColorTexture=image)
-            )
+        material = trimesh.visual.material.PBRMaterial(baseColorTexture=Image.fromarray(picture))
+        part.visual = trimesh.visual.TextureVisuals(uv=box.uv * [1, -1] + [0, 1], material=material)
         scene.add_geometry(part)
+        expected.append(texels(picture, middles))
     scene.export(tmp_path / "a.glb")
     asset = read_asset(tmp_path / "a.glb")
-    height, width = asset.texture.shape[:2]
-    texel = asset.texture[(asset.uv[:, 1] * height).astype(int), (asset.uv[:, 0] * width).astype(int)]
-    for k, colour in enumerate([(200, 0, 0), (0, 100, 0), (255, 255, 255)]):
-        part = np.round(asset.vertices[:, 0]) == k
-        assert part.any()
-        assert_allclose(texel[part], np.tile(colour, (part.sum(), 1)), atol=1)
+    found = texels(asset.texture, asset.uv[asset.faces].mean(1))
+    part = np.round(asset.vertices[asset.faces].mean(1)[:, 0]).astype(int)
+    for k in range(3):
+        assert_allclose(found[part == k].astype(int), expected[k], atol=1)
 
 
 def test_scene_graphs_are_flattened(tmp_path):
@@ -196,6 +201,20 @@ def test_scene_graphs_are_flattened(tmp_path):
     assert_allclose(asset.vertices.max(0), [1, 0.5, 5.5], atol=1e-6)
     assert volume(asset) == pytest.approx(2, rel=1e-5)
     assert ((asset.vertices - [0, 0, 5]) * asset.normals).sum(1).min() > 0
+
+
+def test_normals_and_winding_follow_a_mirrored_and_stretched_node(tmp_path):
+    """An open mesh, whose winding no volume can mend: normals stay at right angles to their faces."""
+    slope = trimesh.Trimesh([[0, 0, 0], [1, 0, -1], [0, 1, 0]], [[0, 1, 2]], process=False)
+    slope.vertex_normals = np.tile(slope.face_normals, (3, 1))
+    scene = trimesh.Scene()
+    scene.add_geometry(slope, transform=np.diag([-3.0, 1, 1, 1]))
+    scene.export(tmp_path / "a.glb")
+    asset = read_asset(tmp_path / "a.glb")
+    a, b, c = asset.vertices[asset.faces[0]]
+    flat = np.cross(b - a, c - a)
+    assert_allclose(asset.normals, np.tile(flat / np.linalg.norm(flat), (3, 1)), atol=1e-5)
+    assert_allclose(flat / np.linalg.norm(flat), np.array([-1, 0, 3]) / np.sqrt(10), atol=1e-5)
 
 
 def test_missing_and_foreign_files(tmp_path):

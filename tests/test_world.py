@@ -1,6 +1,7 @@
 """World: camera and light conventions, theta and back, world files that are wrong."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -134,6 +135,13 @@ def test_known_numbers_stay_the_scenes_own():
     assert not torch.equal(moved.rotation, scene.rotation)
 
 
+def test_both_signs_of_a_quaternion_are_one_yaw():
+    world = World.load("tabletop")
+    scene = world.sample(8, generator=torch.Generator().manual_seed(0))
+    other = replace(scene, rotation=-scene.rotation)
+    assert_close(world.pack(other), world.pack(scene))
+
+
 def test_unpack_is_differentiable_at_the_identity():
     world = World.load("cube")
     theta = torch.zeros(1, 3, requires_grad=True)
@@ -214,6 +222,7 @@ def test_empty_scenes_have_what_is_known(tmp_path):
     assert (scene.asset == -1).all()
     assert_close(scene.translation[..., 2], torch.full((2, 3), 0.25))
     assert_close(scene.background[0], torch.tensor([0.5, 0.5, 0.5]))
+    assert_close(World.load("cube").empty().background, torch.full((1, 3), 0.2))
     half = math.sqrt(0.5)
     assert_close(scene.rotation[0, 0], torch.tensor([0.0, half, 0.0, half]))
 
