@@ -31,7 +31,7 @@ class SoftwareEngine:
         size: tuple[int, int] = (128, 128),
         samples: int = 2,
         shadows: bool = True,
-        shadow_size: int = 512,
+        shadow_size: int = 256,  # as the OpenGL engine: the same shadows
         device: torch.device | str = "cpu",
     ) -> None:
         """Open the engine.
@@ -134,7 +134,9 @@ class SoftwareEngine:
             )
             face, inverse_depth = centres.face, centres.inverse_depth
         nothing = face < 0
-        nobody = geometry.instance.new_tensor([-1])  # what face -1 shows, also where there are no faces at all
+        nobody = geometry.instance.new_tensor(
+            [-1]
+        )  # what face -1 shows, also where there are no faces at all
         instance = torch.cat([geometry.instance, nobody])[face.long()]
         depth = torch.where(nothing, torch.inf, 1.0 / inverse_depth.clamp_min(1e-30))
         return rgb, instance, depth
