@@ -179,12 +179,12 @@ def test_texture_stands_upright(open_gl):
 
 
 def test_texture_is_averaged_in_linear_light(open_gl):
-    """Far away, one-texel stripes of black and white are half as bright as white, not as half of 255."""
+    """Far away, stripes of which one in four is white are a quarter as bright as white, in linear light."""
     stripes = np.zeros((64, 64, 3), np.uint8)
-    stripes[::2] = 255
+    stripes[::4] = 255
     asset = quad(colour=(1, 1, 1), texture=stripes)
     frame = open_gl(world_of(asset), size=(16, 16)).render(scene_of(focal=(4, 4)))
-    np.testing.assert_allclose(frame.rgb[0, 7:9, 7:9].numpy(), srgb(0.5 * 0.9), atol=0.01)
+    np.testing.assert_allclose(frame.rgb[0, 7:9, 7:9].numpy(), srgb(0.25 * 0.9), atol=0.01)
 
 
 def test_supersampling_averages_linear_light(open_gl):
@@ -245,6 +245,18 @@ def test_shadow_falls_where_geometry_says(open_gl):
     assert dark.sum() > 30
     np.testing.assert_allclose(got[dark], srgb(0.5 * 0.3), atol=COLOUR)
     np.testing.assert_allclose(got[lit], srgb(0.5 * (0.3 + 0.6 * 0.8)), atol=COLOUR)
+
+
+def test_shadow_begins_at_the_foot(open_gl):
+    """A screen that stands on the floor darkens it up to its foot, but for the filter's few millimetres."""
+    scene = scene_of(
+        at=((0, 0.25, 0),), size=(64, 64), focal=(64, 64), centre=(32, 32), light=(0.0, 0.6, 0.8)
+    )
+    engine = open_gl(world_of(quad(half=0.25), scenery=(ground(),)), size=(64, 64), samples=1)
+    red = engine.render(from_above(scene, 1.0)).rgb[0, ..., 0].numpy()
+    behind, before = red[25:31, 24:40], red[33:40, 24:40]  # 9 to 109 mm behind the foot, and before it
+    np.testing.assert_allclose(behind, srgb(0.5 * 0.3), atol=COLOUR)
+    np.testing.assert_allclose(before, srgb(0.5 * (0.3 + 0.6 * 0.6)), atol=COLOUR)
 
 
 @pytest.mark.parametrize("elevation", [0.1, 0.5, 1.2, math.pi / 2])

@@ -49,7 +49,7 @@ class Arranger:
         self._reach = 1.0 if len(world.scenery) < 2 and all(map(_convex, world.scenery)) else _SHADOW_REACH
 
     def arrange(self, scene: Scene, size: tuple[int, int] | None = None) -> Layout:
-        """The scenes as arrays; the same for pictures of every `size`, which all show the whole of the camera's.
+        """The scenes as arrays, the same for pictures of every `size`: all show the whole of the camera's.
 
         Raises:
             ValueError: If an asset is out of range, a number of a filled slot, the camera or the light is not
