@@ -1,7 +1,9 @@
 """What may be in a picture, and what is in it: assets, worlds, scenes, files. Knows no renderer."""
 
 from scenes.asset import Asset, Symmetry
+from scenes.frommeshes import from_meshes
 from scenes.gltf import SceneFileError, load_scene, save_scene
+from scenes.intrinsics import Intrinsics, IntrinsicsError, read_intrinsics
 from scenes.meshfile import MeshError, read_asset
 from scenes.scene import Camera, Light, Scene, stack
 from scenes.tomltable import WorldError
@@ -13,6 +15,8 @@ __all__ = [
     "Camera",
     "CameraPrior",
     "Interval",
+    "Intrinsics",
+    "IntrinsicsError",
     "Light",
     "LightPrior",
     "MeshError",
@@ -22,8 +26,10 @@ __all__ = [
     "World",
     "WorldError",
     "bundled_worlds",
+    "from_meshes",
     "load_scene",
     "read_asset",
+    "read_intrinsics",
     "save_scene",
     "stack",
 ]
