@@ -195,9 +195,8 @@ def lathe(
         raise ValueError(f"profile has a negative radius: {outline[:, 0].min():g}")
     if smooth > 1:
         low, high = outline[:, 1].min(), outline[:, 1].max()
-        outline = _curve(outline, smooth).clip(
-            [0.0, low], [np.inf, high]
-        )  # the curve may swing past its points
+        # The curve may swing past its points.
+        outline = _curve(outline, smooth).clip([0.0, low], [np.inf, high])
     loop = bool(np.allclose(outline[0], outline[-1], atol=1e-9))
     angle = 2 * math.pi * np.arange(segments) / segments
     around = np.stack([np.sin(angle), np.zeros(segments), np.cos(angle)], 1)
