@@ -296,7 +296,7 @@ class _Writer:
 
     def _view(self, data: bytes, *, target: int | None = None) -> int:
         start = len(self.blob)
-        self.blob += data + b"\0" * (-len(data) % 4)  # the format wants every part on a multiple of 4
+        self.blob += data  # pygltflib pads the parts to multiples of 4 when it writes them
         view = self.gltf.BufferView(buffer=0, byteOffset=start, byteLength=len(data), target=target)
         self.root.bufferViews.append(view)
         return len(self.root.bufferViews) - 1
