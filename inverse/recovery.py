@@ -51,7 +51,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Step:
-    """The state after one step of work: the stage's name, best loss, renders and time [s] since the start."""
+    """One step of work: its stage, the loss of the scene it tried, renders and time [s] since the start."""
 
     stage: str
     loss: float
@@ -78,7 +78,7 @@ class Recovery:
         ambiguous: True where several hypotheses give the same picture.
         messages: Sentences for the user: what is ambiguous, what is not explained.
         history: Steps in order.
-        frames: Pictures of the best scene so far, in order, [H, W, 3] each, for refinement.gif.
+        frames: Pictures of the scenes tried, in order, [H, W, 3] each, for refinement.gif.
         engine, strategy, operator, seed: How it was found.
         source: The picture's file name, or empty.
     """

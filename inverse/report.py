@@ -98,7 +98,9 @@ def write_loss(recovery: Recovery, path: Path) -> None:
     ax = figure.subplots()
     renders = [s.renders for s in steps]
     loss = [s.loss for s in steps]
-    ax.step(renders, loss, where="post", color="black", linewidth=1.5, marker=".")
+    best = list(itertools.accumulate(loss, min))
+    ax.plot(renders, loss, linestyle="", color="grey", marker=".", label="a scene tried")
+    ax.step(renders, best, where="post", color="black", linewidth=1.5, label="the best so far")
     if min(loss) > 0 and max(loss) > 10 * min(loss):
         ax.set_yscale("log")
     colours = dict(zip(dict.fromkeys(s.stage for s in steps), itertools.cycle(_COLOURS), strict=False))
@@ -112,7 +114,7 @@ def write_loss(recovery: Recovery, path: Path) -> None:
         start = end
     ax.set_xlim(0, max(max(renders), 1))
     ax.set_xlabel("pictures drawn by the engine")
-    ax.set_ylabel("loss of the best scene so far")
+    ax.set_ylabel("loss")
     ax.set_title(f"{recovery.renders} pictures, {recovery.seconds:.1f} s, {_psnr(recovery.psnr)}")
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
     with atomic(path) as temporary:
