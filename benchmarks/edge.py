@@ -3,8 +3,8 @@
     python benchmarks/edge.py [--poses 12] [--repeats 12]
 
 Exactness: relative error and cosine, medians over random poses, against central differences of pictures of
-16x16 samples; 64 x 64 px; rotation, translation and scale of each object. Cost: medians of milliseconds for the
-forward pass (project, rasterize, colour), a blurred loss, and the backward pass to the pose.
+16x16 samples; 64 x 64 px; rotation, translation and scale of each object. Cost: medians of milliseconds for
+the forward pass (project, rasterize, colour), a blurred loss, and the backward pass to the pose.
 """
 
 import platform
