@@ -26,7 +26,8 @@ def differentiable(
         engine: Any engine.
         strategy: "manual": hand-written operators on the engine's own pixels.
         operator: Of the manual strategy; "edge": contour integral and image advection for what moves, the
-            visible surface's shading for colours, light and turning normals.
+            visible surface's shading for colours, light and turning normals. Cast shadows are in the pixels
+            but not in the gradients: they neither move nor darken with the light.
         samples: Pictures are drawn this many times larger and averaged in linear light. 2 halves the
             gradient's error for four times the work: for a refinement's last phase.
 
