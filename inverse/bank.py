@@ -32,13 +32,31 @@ class Bank:
         radius = view.focal[1] * moves.radius[grid.asset] * grid.scale / depth
         window = max(1, min(int(2.0 * float(radius.max())) + 3, max(view.height, view.width)))
         self.candidates = grid
-        parts = []
-        for i in range(0, len(grid), 4096):
-            j = slice(i, i + 4096)
-            sketch = sketcher.draw(grid.asset[j], linear[j], translation[j], view, window=window, coarse=True)
-            parts.append(sketcher.footprints(sketch, view))
-        self.footprints = _joined(parts)
+        self.middle = torch.stack([x[seen], y[seen]], -1)  # of each candidate, in the view [px]
+        self._pinhole, self._window = pinhole, window
+        self.footprints = self._draw(grid, view, window)
         self._shaded: tuple[tuple[float, ...], Tensor] | None = None
+
+    def _draw(self, c: Candidates, view: View, window: int) -> Footprints:
+        """Antialiased footprints: drawn twice as large, then averaged."""
+        linear, translation = self._pinhole.place(c)
+        double = View((view.focal[0] * 2, view.focal[1] * 2), (view.centre[0] * 2, view.centre[1] * 2), view.height * 2, view.width * 2)
+        parts = []
+        for i in range(0, len(c), 2048):
+            j = slice(i, i + 2048)
+            rough = self.sketcher.draw(c.asset[j], linear[j], translation[j], double, window=1, coarse=True)
+            origin = (rough.origin - window) // 2 * 2
+            origin = torch.minimum(origin.clamp_min(0), torch.tensor([double.width, double.height]) - 2 * window).clamp_min(0)
+            sketch = self.sketcher.draw(c.asset[j], linear[j], translation[j], double, window=2 * window, origin=origin, coarse=True)
+            parts.append(self.sketcher.footprints(sketch.halved(), view))
+        return _joined(parts)
+
+    def score_larger(self, lamp: Lamp, target: Target, rest: Rest, chosen: Tensor) -> Float[Tensor, "candidate"]:
+        """The same as `score` for `chosen` candidates, drawn twice as large as the bank's own sketches."""
+        v = self.view
+        view = View((v.focal[0] * 2, v.focal[1] * 2), (v.centre[0] * 2, v.centre[1] * 2), v.height * 2, v.width * 2)
+        footprints = self._draw(self.candidates[chosen], view, min(2 * self._window, view.height, view.width))
+        return self.sketcher.score(footprints, self.sketcher.shade(footprints, lamp), None, target, rest)
 
     def score(self, lamp: Lamp, target: Target, rest: Rest, chosen: Tensor | None = None) -> Float[Tensor, "candidate"]:
         """Change of the number of wrong pixels that each candidate (or each `chosen` one) brings over the rest."""
@@ -111,7 +129,7 @@ def _grid(world: World, moves: Moves, pinhole: Pinhole, view: View, seed: int) -
     sizes = _sizes(world)
     parts = []
     for a in range(len(world.assets)):
-        turns = yaws(_yaw_ticks(world, float(moves.period[a]))) if moves.upright else rotations(1 if moves.spheres[a] else 2000, seed)
+        turns = yaws(_yaw_ticks(world, float(moves.period[a]), 20.0 if world.assets[a].texture is not None else 40.0)) if moves.upright else rotations(1 if moves.spheres[a] else 2000, seed)
         i, j, k = torch.meshgrid(torch.arange(len(places)), torch.arange(len(turns)), torch.arange(len(sizes)), indexing="ij")
         i, j, k = i.reshape(-1), j.reshape(-1), k.reshape(-1)
         parts.append(Candidates(torch.full_like(i, a), turns[j], places[i], sizes[k]))
@@ -136,11 +154,11 @@ def _sizes(world: World) -> Tensor:
     return torch.exp(low + width * (torch.arange(count) + 0.5))
 
 
-def _yaw_ticks(world: World, period: float) -> Tensor:
+def _yaw_ticks(world: World, period: float, degrees: float) -> Tensor:
     if period == 0.0 or not world.yaw.free:
         return torch.tensor([world.yaw.middle])
     width = min(period, world.yaw.high - world.yaw.low)
-    count = max(3, math.ceil(width / math.radians(40.0)))
+    count = max(3, math.ceil(width / math.radians(degrees)))
     return world.yaw.low + width * (torch.arange(count) + 0.5) / count
 
 

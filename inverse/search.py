@@ -19,7 +19,7 @@ from inverse.light import lights, of_slot, relight
 from inverse.losses import noise_floor, resize
 from inverse.sketch import Lamp, Rest, Sketcher, Target
 from inverse.sketch_refine import Level, refine
-from scenes import Scene, World
+from scenes import Scene, World, stack
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class SearchSettings:
     finalists: int = 8  # of those, refined at the finer size
     rounds: int = 6  # of repair
     content: float = 0.0006  # share of the picture's pixels wrong above the noise: nothing is left to repair
+
+
+_LOCAL = 6000  # candidates scored at twice the bank's size
 
 
 class Search:
@@ -156,33 +159,58 @@ class Search:
 
     # ---- birth
 
-    def _propose(self, fit: Fit, near: Tensor | None = None) -> tuple[Candidates, Tensor, Tensor]:
-        """Objects that would explain what is wrong, best first: candidates, linear tints, change of wrong pixels at half size."""
-        settings, lamp = self.settings, self.lamp(fit.scene)
-        bank = self._bank(fit.scene)
-        chosen = None
-        if near is not None:
-            reach = 0.12 * self._reach()
-            chosen = ((bank.candidates.translation - near).abs() < reach).all(1).nonzero()[:, 0]
+    def _propose(self, fit: Fit, *, near: Tensor | None = None, late: bool = False) -> tuple[Candidates, Tensor, Tensor]:
+        """Objects that would explain what is wrong, best first: candidates, linear tints, change of wrong pixels.
+
+        Args:
+            fit: What is explained already.
+            near: Only objects round this place [m].
+            late: Only objects over pixels that are wrong; these, as those `near`, are scored at twice the size.
+        """
+        settings, lamp, bank = self.settings, self.lamp(fit.scene), self._bank(fit.scene)
+        pool, cell, turn = bank.candidates, 0.08 * self._reach(), math.pi
+        if near is None and not late:
+            score = bank.score(lamp, self._target(self.quarter), self._rest(fit.scene, self.quarter))
+        else:
+            where = self._wrong_places(fit, bank)
+            if near is not None:
+                where = ((pool.translation - near).abs() < 0.12 * self._reach()).all(1)
+                turn = 0.5
+            chosen = where.nonzero()[:, 0]
+            if len(chosen) > _LOCAL:
+                score = bank.score(lamp, self._target(self.quarter), self._rest(fit.scene, self.quarter), chosen)
+                chosen = chosen[score.argsort()[:_LOCAL]]
+            pool = pool[chosen]
             if len(chosen) == 0:
-                return bank.candidates[:0], torch.zeros(0, 3), torch.zeros(0)
-        pool = bank.candidates if chosen is None else bank.candidates[chosen]
-        score = bank.score(lamp, self._target(self.quarter), self._rest(fit.scene, self.quarter), chosen)
-        cell = 0.08 * self._reach()
-        turn = math.pi if near is None else 0.5
+                return pool, torch.zeros(0, 3), torch.zeros(0)
+            score = bank.score_larger(lamp, self._target(self.half), self._rest(fit.scene, self.half), chosen)
+        if not self.moves.upright:
+            turn = 0.4
         first = spread(pool, score, settings.candidates, distance=cell, turn=turn, per_asset=6)
         if len(first) == 0:
             return pool[:0], torch.zeros(0, 3), torch.zeros(0)
-        return self._refined(fit, pool[first], settings.finalists)
+        finalists, per_asset = (settings.finalists, 6) if near is None else (12, 2)
+        return self._refined(fit, pool[first], finalists, per_asset=per_asset)
 
-    def _refined(self, fit: Fit, start: Candidates, finalists: int) -> tuple[Candidates, Tensor, Tensor]:
+    def _wrong_places(self, fit: Fit, bank: Bank) -> Tensor:
+        """Which of the bank's candidates have their middle over wrong pixels."""
+        fold = self.evidence.size[0] // self.quarter[0]
+        wrong = torch.nn.functional.avg_pool2d((fit.cost - self.floor)[None, None], fold)
+        wrong = torch.nn.functional.max_pool2d((wrong > 0.15).float(), 5, stride=1, padding=2)[0, 0]
+        x = bank.middle[:, 0].long().clamp(0, wrong.shape[1] - 1)
+        y = bank.middle[:, 1].long().clamp(0, wrong.shape[0] - 1)
+        return wrong[y, x] > 0
+
+    def _refined(
+        self, fit: Fit, start: Candidates, finalists: int, *, per_asset: int = 6
+    ) -> tuple[Candidates, Tensor, Tensor]:
         """Candidates after least differences on sketches, coarse then fine, over the fit's own picture."""
         pinhole, lamp = Pinhole.of(fit.scene.camera), self.lamp(fit.scene)
         zero = torch.zeros(len(start), dtype=torch.int32)
         coarse, _, change = refine(
             self.sketcher, self.moves, pinhole, self._level(fit.scene, False), lamp, start, zero, self._rest(fit.scene, self.half), iterations=6
         )
-        keep = spread(coarse, change, finalists, distance=0.02 * self._reach(), turn=0.3, per_asset=6)
+        keep = spread(coarse, change, finalists, distance=0.02 * self._reach(), turn=0.3, per_asset=per_asset)
         if len(keep) == 0:
             return coarse[:0], torch.zeros(0, 3), torch.zeros(0)
         fine, tint, change = refine(
@@ -199,14 +227,14 @@ class Search:
         order = change.argsort()
         return fine[order], self._tint(fine, tint)[order], 4.0 * change[order]
 
-    def _births(self, fit: Fit, price: float, *, most: int | None = None, relit: int = 0) -> Fit:
+    def _births(self, fit: Fit, price: float, *, most: int | None = None, relit: int = 0, late: bool = False) -> Fit:
         """Add objects one after another while each saves its price; after the first `relit` the light is searched anew."""
         born = 0
         while most is None or born < most:
             empty = (fit.scene.asset[0] < 0).nonzero()[:, 0]
             if len(empty) == 0:
                 break
-            c, tint, change = self._propose(fit)
+            c, tint, change = self._propose(fit, late=late)
             if len(c) == 0 or float(change[0]) > -price:
                 break
             trials = [with_object(fit.scene, int(empty[0]), c[[i]], tint[i]) for i in range(min(4, len(c)))]
@@ -240,7 +268,7 @@ class Search:
             if self.content(fit):
                 break
             before = self._price(fit, price)
-            for move in (self._deaths, self._rescans, self._exchanges, self._late_birth, self._rebirths):
+            for move in (self._deaths, self._relit, self._rescans, self._exchanges, self._late_birth, self._rebirths):
                 fit = move(fit, price)
                 if self.content(fit):
                     break
@@ -257,11 +285,22 @@ class Search:
         return fit
 
     def _deaths(self, fit: Fit, price: float) -> Fit:
-        for slot in self._slots(fit):
+        """Take away what the picture does without, if need be under another light."""
+        for slot in reversed(self._slots(fit)):
             trial = self.judge.fit(fit.scene.without(slot))
-            if self._price(trial, price) < self._price(fit, price) + 2.0 * price:
-                fit = self._accept(self.judge.polish(trial, iterations=2), fit, price, 0.0, f"death of {self._name(fit, slot)}")
+            loss = trial.total - fit.total
+            if loss > 10.0 * price:
+                continue
+            trial = self.judge.polish(trial, iterations=2)
+            if self._price(trial, price) > self._price(fit, price) and not self.content(fit):
+                trial = self.judge.polish(relight(self.judge, trial), iterations=3)
+            fit = self._accept(trial, fit, price, 0.0, f"death of {self._name(fit, slot)}")
         return fit
+
+    def _relit(self, fit: Fit, price: float) -> Fit:
+        """Search the light again, now that more objects are known."""
+        trial = self.judge.polish(relight(self.judge, fit), iterations=3)
+        return self._accept(trial, fit, price, 1.0, "new light")
 
     def _name(self, fit: Fit, slot: int) -> str:
         return self.world.assets[int(fit.scene.asset[0, slot])].name
@@ -303,16 +342,22 @@ class Search:
                 break
             rest = self.judge.fit(fit.scene.without(slot))
             c, tint, _ = self._propose(rest, near=fit.scene.translation[0, slot])
-            trials = [self.judge.fit(with_object(fit.scene, slot, c[[i]], tint[i])) for i in range(min(4, len(c)))]
-            if not trials:
+            if len(c) == 0:
                 continue
-            best = self.judge.polish(min(trials, key=lambda f: f.total), iterations=3)
+            scenes = stack([with_object(fit.scene, slot, c[[i]], tint[i]) for i in range(len(c))])
             margin = max(1.0, self.settings.gain_share * max(0.0, self.excess(fit)))
-            fit = self._accept(best, fit, price, margin, f"exchange of {self._name(fit, slot)}")
+            for k in self.judge.costs(scenes).argsort()[:2].tolist():
+                trial = self.judge.polish(self.judge.fit(scenes[k]), free=of_slot(self.world, slot), iterations=3)
+                if trial.total < 1.5 * fit.total:
+                    trial = self.judge.polish(trial, iterations=2)
+                better = self._accept(trial, fit, price, margin, f"exchange of {self._name(fit, slot)}")
+                if better is not fit:
+                    fit = better
+                    break
         return fit
 
     def _late_birth(self, fit: Fit, price: float) -> Fit:
-        trial = self._births(fit, price, most=1)
+        trial = self._births(fit, price, most=1, late=True)
         if trial is fit:
             return fit
         return self._accept(self.judge.polish(trial, iterations=4), fit, price, 1.0, "late birth")
@@ -329,7 +374,7 @@ class Search:
             scene = fit.scene
             for slot in drop:
                 scene = scene.without(slot)
-            trial = self._births(self.judge.fit(scene), price, most=len(drop) + 1)
+            trial = self._births(self.judge.fit(scene), price, most=len(drop) + 1, late=True)
             trial = self.judge.polish(trial, iterations=4)
             margin = max(1.0, self.settings.gain_share * max(0.0, self.excess(fit)))
             better = self._accept(trial, fit, price, margin, "rebirth of " + ", ".join(self._name(fit, s) for s in drop))
