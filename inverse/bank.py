@@ -38,17 +38,13 @@ class Bank:
         self._shaded: tuple[tuple[float, ...], Tensor] | None = None
 
     def _draw(self, c: Candidates, view: View, window: int) -> Footprints:
-        """Antialiased footprints: drawn twice as large, then averaged."""
+        """Footprints of candidates, each sketched into a window of its own."""
         linear, translation = self._pinhole.place(c)
-        double = View((view.focal[0] * 2, view.focal[1] * 2), (view.centre[0] * 2, view.centre[1] * 2), view.height * 2, view.width * 2)
         parts = []
-        for i in range(0, len(c), 2048):
-            j = slice(i, i + 2048)
-            rough = self.sketcher.draw(c.asset[j], linear[j], translation[j], double, window=1, coarse=True)
-            origin = (rough.origin - window) // 2 * 2
-            origin = torch.minimum(origin.clamp_min(0), torch.tensor([double.width, double.height]) - 2 * window).clamp_min(0)
-            sketch = self.sketcher.draw(c.asset[j], linear[j], translation[j], double, window=2 * window, origin=origin, coarse=True)
-            parts.append(self.sketcher.footprints(sketch.halved(), view))
+        for i in range(0, len(c), 4096):
+            j = slice(i, i + 4096)
+            sketch = self.sketcher.draw(c.asset[j], linear[j], translation[j], view, window=window, coarse=True)
+            parts.append(self.sketcher.footprints(sketch, view))
         return _joined(parts)
 
     def score_larger(self, lamp: Lamp, target: Target, rest: Rest, chosen: Tensor) -> Float[Tensor, "candidate"]:

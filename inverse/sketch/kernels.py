@@ -40,6 +40,14 @@ def kernels() -> SimpleNamespace:
         lambert = wp.max(0.0, normal[0] * light[0] + normal[1] * light[1] + normal[2] * light[2])
         return wp.pow(ambient + light[3] * lambert, 1.0 / 2.2)
 
+    @wp.func
+    def texel(texels: wp.array3d[wp.vec3], texture: int, t: wp.vec2) -> wp.vec3:
+        """The nearest texel; the texture repeats."""
+        side = texels.shape[1]
+        col = int(wp.clamp((t[0] - wp.floor(t[0])) * float(side), 0.0, float(side - 1)))
+        row = int(wp.clamp((t[1] - wp.floor(t[1])) * float(side), 0.0, float(side - 1)))
+        return texels[texture, row, col]
+
     @wp.kernel(module="unique", enable_backward=False)  # nothing here is differentiated
     def draw(
         # in
@@ -129,7 +137,6 @@ def kernels() -> SimpleNamespace:
                                 if z > inverse_depth[n, i - top, j - left]:
                                     inverse_depth[n, i - top, j - left] = z
                                     face[n, i - top, j - left] = f
-        side = texels.shape[1]
         for i in range(window):
             py = float(top + i) + 0.5
             for j in range(window):
@@ -158,13 +165,17 @@ def kernels() -> SimpleNamespace:
                         m = -m  # a back face of an open mesh
                     c = b0 * colours[i0] + b1 * colours[i1] + b2 * colours[i2]
                     if textured >= 0:
-                        t = b0 * uv[i0] + b1 * uv[i1] + b2 * uv[i2]
-                        s = float(side)
-                        col = int(wp.floor((t[0] - wp.floor(t[0])) * s))
-                        row = int(wp.floor((t[1] - wp.floor(t[1])) * s))
-                        c = wp.cw_mul(
-                            c, texels[textured, wp.clamp(row, 0, side - 1), wp.clamp(col, 0, side - 1)]
-                        )
+                        # the mean of four texels: a pixel of a small sketch covers many
+                        total = wp.vec3(0.0)
+                        for k in range(4):
+                            qx = px - 0.25 + 0.5 * float(k % 2)
+                            qy = py - 0.25 + 0.5 * float(k // 2)
+                            s0 = cross2(v[0] - qx, v[1] - qy, w[0] - qx, w[1] - qy) * u[2]
+                            s1 = cross2(w[0] - qx, w[1] - qy, u[0] - qx, u[1] - qy) * v[2]
+                            s2 = cross2(u[0] - qx, u[1] - qy, v[0] - qx, v[1] - qy) * w[2]
+                            t = (s0 * uv[i0] + s1 * uv[i1] + s2 * uv[i2]) / (s0 + s1 + s2)
+                            total += texel(texels, textured, t)
+                        c = wp.cw_mul(c, total * 0.25)
                     normal[n, i, j] = wp.vec3h(wp.float16(m[0]), wp.float16(m[1]), wp.float16(m[2]))
                     albedo[n, i, j] = wp.vec3h(wp.float16(c[0]), wp.float16(c[1]), wp.float16(c[2]))
 

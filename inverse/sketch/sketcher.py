@@ -47,17 +47,6 @@ class Sketch:
     origin: Int[Tensor, "sketch 2"]
     asset: Int[Tensor, "sketch"]
 
-    def halved(self) -> "Sketch":
-        """Windows half as large: albedo and normal averaged over what is covered, pixels covered by half or more."""
-        covered = (self.inverse_depth > 0)[..., None]
-        weight = _blocks(covered.float())
-        share = weight.clamp_min(1.0)
-        albedo = _blocks(torch.where(covered, self.albedo.float(), 0.0)) / share
-        normal = torch.nn.functional.normalize(_blocks(torch.where(covered, self.normal.float(), 0.0)), dim=-1)
-        depth = _blocks(self.inverse_depth[..., None]) / share
-        depth = torch.where(weight >= 2.0, depth, 0.0)[..., 0]
-        return Sketch(depth.contiguous(), normal.half().contiguous(), albedo.half().contiguous(), self.origin // 2, self.asset)
-
 
 @dataclass(frozen=True, eq=False)
 class Footprints:
@@ -334,11 +323,6 @@ class Rest:
 
     image: Float[Tensor, "rest height width 3"]
     inverse_depth: Float[Tensor, "rest height width"]
-
-
-def _blocks(image: Tensor) -> Tensor:
-    """Sums over 2x2 pixels of [N, W, W, C]."""
-    return image[:, ::2, ::2] + image[:, 1::2, ::2] + image[:, ::2, 1::2] + image[:, 1::2, 1::2]
 
 
 def _w(tensor: Tensor, dtype: Any = None) -> Any:
