@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from inverse.sketch import View
-from scenes import Camera, Scene, World
+from scenes import Asset, Camera, Scene, World
 from scenes.scene import matrix
 
 
@@ -56,7 +56,10 @@ def join(parts: list[Candidates]) -> Candidates:
 def candidates_of(scene: Scene, slots: list[int]) -> Candidates:
     """The objects in `slots` of a batch of one scene."""
     return Candidates(
-        scene.asset[0, slots], matrix(scene.rotation[0, slots]), scene.translation[0, slots], scene.scale[0, slots]
+        scene.asset[0, slots],
+        matrix(scene.rotation[0, slots]),
+        scene.translation[0, slots],
+        scene.scale[0, slots],
     )
 
 
@@ -92,27 +95,35 @@ class Pinhole:
         """The whole picture, drawn height x width pixels large."""
         sx, sy = width / self.width, height / self.height
         return View(
-            (self.focal[0] * sx, self.focal[1] * sy), (self.centre[0] * sx, self.centre[1] * sy), height, width
+            (self.focal[0] * sx, self.focal[1] * sy),
+            (self.centre[0] * sx, self.centre[1] * sy),
+            height,
+            width,
         )
 
     def crop(self, left: float, top: float, side: float, pixels: int) -> View:
         """A square part of the picture, `side` of its pixels long, drawn `pixels` large."""
         s = pixels / side
         return View(
-            (self.focal[0] * s, self.focal[1] * s), ((self.centre[0] - left) * s, (self.centre[1] - top) * s), pixels, pixels
+            (self.focal[0] * s, self.focal[1] * s),
+            ((self.centre[0] - left) * s, (self.centre[1] - top) * s),
+            pixels,
+            pixels,
         )
 
     def place(self, c: Candidates) -> tuple[Float[Tensor, "candidate 3 3"], Float[Tensor, "candidate 3"]]:
         """camera_from_object as a linear part, scale included, and a translation."""
-        return self.rotation @ c.rotation * c.scale[:, None, None], (c.translation - self.eye) @ self.rotation.T
+        return self.rotation @ c.rotation * c.scale[:, None, None], (
+            c.translation - self.eye
+        ) @ self.rotation.T
 
 
 class Moves:
     """The ways a candidate of a world may move: free axes of its position, its turns, its size.
 
-    A move is a vector of P numbers: metres along the free world axes, radians about +y ("upright") or a rotation vector
-    in world axes, and the logarithm of a factor on the size. Objects of "free" worlds whose position is free turn about
-    the middle of their bounding box, so that turning does not also shift them.
+    A move is a vector of P numbers: metres along the free world axes, radians about +y ("upright") or a
+    rotation vector in world axes, and the logarithm of a factor on the size. Objects of "free" worlds whose
+    position is free turn about the middle of their bounding box, so that turning does not also shift them.
     """
 
     def __init__(self, world: World) -> None:
@@ -128,7 +139,8 @@ class Moves:
         self.radius = torch.tensor([a.radius for a in world.assets])
         self.pivot = not self.upright and len(self.axes) == 3
         self.period = torch.tensor([yaw_period(a) for a in world.assets])
-        self.spheres = torch.tensor([a.symmetry.sphere for a in world.assets])
+        # a sphere beside its origin that cannot be shifted back shows its turns
+        self.spheres = torch.tensor([a.symmetry.sphere and (self.pivot or _central(a)) for a in world.assets])
 
     def apply(self, c: Candidates, move: Float[Tensor, "candidate move"]) -> Candidates:
         """The candidates after their moves, kept within the world's ranges."""
@@ -150,8 +162,10 @@ class Moves:
         translation = torch.maximum(torch.minimum(translation, self.high), self.low)
         return Candidates(c.asset, rotation, translation, scale)
 
-    def steps(self, c: Candidates, pinhole: Pinhole, view: View, pixels: float) -> Float[Tensor, "candidate move"]:
-        """Moves that shift an object's outline by about `pixels` of the view; 0 where a move changes nothing."""
+    def steps(
+        self, c: Candidates, pinhole: Pinhole, view: View, pixels: float
+    ) -> Float[Tensor, "candidate move"]:
+        """Moves that shift an object's outline by about `pixels` of the view; 0 where one changes nothing."""
         linear, translation = pinhole.place(c)
         middle = (linear @ self.centre[c.asset][..., None])[..., 0] + translation
         depth = (-middle[:, 2]).clamp_min(1e-3)
@@ -172,9 +186,11 @@ class Moves:
         return torch.stack(columns, -1)
 
 
-def yaw_period(asset) -> float:  # type: ignore[no-untyped-def]
-    """The least turn about +y [rad] that leaves the asset as it is; 0 where every turn does."""
+def yaw_period(asset: Asset) -> float:
+    """The least turn about the frame's own +y [rad] that leaves the asset as it is; 0 where all do."""
     symmetry = asset.symmetry
+    if not _central(asset, upright=True):
+        return 2.0 * math.pi
     if symmetry.sphere or (symmetry.axis is not None and abs(float(symmetry.axis[1])) > 0.999):
         return 0.0
     turns = symmetry.rotations
@@ -182,3 +198,9 @@ def yaw_period(asset) -> float:  # type: ignore[no-untyped-def]
     angles = np.abs(np.arctan2(about_y[:, 0, 2], about_y[:, 0, 0]))
     angles = angles[angles > 1e-3]
     return float(angles.min()) if len(angles) else 2.0 * math.pi
+
+
+def _central(asset: Asset, *, upright: bool = False) -> bool:
+    """True where the symmetry's turns leave the origin in place; `upright`: those about +y do."""
+    centre = asset.symmetry.centre[[0, 2]] if upright else asset.symmetry.centre
+    return float(np.linalg.norm(centre)) <= 1e-3 * asset.radius
