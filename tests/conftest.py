@@ -1,7 +1,8 @@
-"""Fixtures of every test: devices, and OpenGL where it can be had."""
+"""Fixtures of every test: devices, OpenGL where it can be had, worlds and the engines that draw them."""
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from render.engine import EngineError
 from render.opengl import OpenGLEngine
+from render.software import SoftwareEngine
 from scenes.world import World
 
 
@@ -49,3 +51,29 @@ def open_gl(gl: None) -> Iterator[Callable[..., OpenGLEngine]]:
                 errors.append(engine._painter.context.error)
         engine.close()
     assert set(errors) <= {"GL_NO_ERROR"}
+
+
+@pytest.fixture(scope="session")
+def cube() -> World:
+    """The bundled world of one cube."""
+    return World.load("cube")
+
+
+@pytest.fixture(scope="session")
+def table() -> World:
+    """The bundled tabletop with two objects out of four: tinted, round, textured, and with corners."""
+    world = World.load("tabletop")
+    names = ("mug", "bowl", "block", "book")
+    return replace(world, assets=tuple(world.assets[world.index(n)] for n in names), count=(2, 2))
+
+
+@pytest.fixture(scope="session")
+def cube_engine(cube: World) -> Iterator[SoftwareEngine]:
+    with SoftwareEngine(cube, size=(64, 64)) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def table_engine(table: World) -> Iterator[SoftwareEngine]:
+    with SoftwareEngine(table, size=(64, 64)) as engine:
+        yield engine

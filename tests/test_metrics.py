@@ -1,4 +1,4 @@
-"""Errors of poses: angles by hand; every kind of symmetry taken out, also about other points than the origin."""
+"""Errors of poses: angles by hand, every kind of symmetry taken out, about whichever point it turns."""
 
 import math
 from dataclasses import replace
