@@ -130,9 +130,13 @@ class Judge:
             limit = 5.0 * self.steps(best.scene, pixels)[columns]
             trials = []
             for normal, descent in self._normals(best, columns, pixels):
+                # what lies at the end of its range and wants out stays there, so that the others do not count on it
+                stays = self._outward(theta, columns, descent)
+                descent = torch.where(stays, 0.0, descent)
                 for factor in _DAMPINGS:
                     damped = normal + torch.diag(normal.diagonal() * damping * factor + 1e-9)
-                    step = -torch.linalg.solve(damped, descent)
+                    damped[stays], damped[:, stays] = 0.0, 0.0
+                    step = -torch.linalg.solve(damped + torch.diag(stays.float()), descent)
                     trial = theta.clone()
                     trial[columns] += torch.maximum(torch.minimum(step, limit), -limit)
                     trials.append(self._clamp(trial))
@@ -168,8 +172,19 @@ class Judge:
     def _clamp(self, theta: Tensor) -> Tensor:
         """Keep what has hard ends within its range; angles may pass theirs and come back round."""
         low, high = self.world.low, self.world.high
-        hard = torch.tensor([u != "rad" or n.endswith("elevation") for n, u in zip(self.world.names, self.world.units, strict=True)])
-        return torch.where(hard, torch.maximum(torch.minimum(theta, high), low), theta)
+        return torch.where(self._hard(), torch.maximum(torch.minimum(theta, high), low), theta)
+
+    def _hard(self) -> Bool[Tensor, "parameter"]:
+        """Entries of theta whose range has ends."""
+        named = zip(self.world.names, self.world.units, strict=True)
+        return torch.tensor([unit != "rad" or name.endswith("elevation") for name, unit in named])
+
+    def _outward(self, theta: Tensor, columns: Tensor, descent: Tensor) -> Bool[Tensor, "column"]:
+        """Columns at an end of their range that descent would push through it."""
+        low, high = self.world.low[columns], self.world.high[columns]
+        slack = 1e-5 * (high - low)
+        at_low, at_high = theta[columns] <= low + slack, theta[columns] >= high - slack
+        return self._hard()[columns] & ((at_low & (descent > 0)) | (at_high & (descent < 0)))
 
     def _normals(self, fit: Fit, columns: Tensor, pixels: float) -> list[tuple[Tensor, Tensor]]:
         """Gauss-Newton's matrix and gradient of the robust cost at a fit, for each widening of tau."""

@@ -2,49 +2,69 @@
 
 import math
 from dataclasses import replace
+from itertools import product
 
 import torch
 from torch import Tensor
 
 from inverse.least_differences import Fit, Judge
 from render.shading import decode_srgb
-from scenes import Scene, World
+from scenes import Interval, Scene, World
 
 
 def lights(world: World, scene: Scene) -> Scene:
-    """A scene under lights from all directions that the world allows, each as bright on flat ground as its own."""
+    """A scene under lights from all directions that the world allows.
+
+    Where there is scenery each is as bright on flat ground as the scene's own, for the ground tells that; else the
+    strengths are typical, and `exposed` fits them.
+    """
     theta, light = world.pack(scene)[0], world.light
     level = float(scene.light.ambient[0] + scene.light.intensity[0] * scene.light.direction[0, 1].clamp_min(0.0))
-    heights = 2 if light.elevation.high - light.elevation.low < 0.5 * math.pi else 4
     rows = []
-    for azimuth in _inside(light.azimuth.low, light.azimuth.high, 12 if heights == 2 else 8):
-        for elevation in _inside(light.elevation.low, light.elevation.high, heights):
-            for ambient in _inside(light.ambient.low, min(light.ambient.high, level + 0.1), 2):
-                intensity = (level - ambient) / max(0.25, math.sin(elevation))
-                values = {"azimuth": azimuth, "elevation": elevation, "ambient": ambient, "intensity": intensity}
-                row = theta.clone()
-                for key, value in values.items():
-                    if f"light.{key}" in world.names:
-                        k = world.names.index(f"light.{key}")
-                        row[k] = min(max(value, float(world.low[k])), float(world.high[k]))
-                rows.append(row)
+    if world.scenery:
+        directions = product(_inside(light.azimuth, 12), _inside(light.elevation, 2), _inside(light.ambient, 2))
+        strengths = [(a, e, m, (level - m) / max(0.25, math.sin(e))) for a, e, m in directions]
+    else:
+        directions = product(_inside(light.azimuth, 8), _inside(light.elevation, 4), (0.3, 0.7))
+        strengths = [(a, e, 0.6 * m, 1.0 - m) for a, e, m in directions]
+    for values in strengths:
+        row = theta.clone()
+        for key, value in zip(("azimuth", "elevation", "ambient", "intensity"), values, strict=True):
+            if f"light.{key}" in world.names:
+                k = world.names.index(f"light.{key}")
+                row[k] = min(max(value, float(world.low[k])), float(world.high[k]))
+        rows.append(row)
     return world.unpack(torch.stack(rows), like=scene)
 
 
-def retinted(judge: Judge, scenes: Scene) -> Scene:
-    """The scenes with each free tint scaled so that its object's mean linear colour is the picture's."""
+def exposed(judge: Judge, scenes: Scene) -> Scene:
+    """The scenes with objects as bright as the picture's.
+
+    Each free tint is scaled so that its object's mean linear colour is the picture's. Where no scenery tells how strong
+    the light is, the light is scaled likewise for objects of known colour.
+    """
     world = judge.world
     image, ids, _ = judge.draw(scenes)
     image, target = decode_srgb(image), decode_srgb(judge.evidence.image)
     free = torch.tensor([a.colour_free for a in world.assets] + [False])[scenes.asset]
     low, high = (torch.tensor([getattr(i, end) for i in world.colour]) for end in ("low", "high"))
-    colour = scenes.colour.clone()
+    colour, light = scenes.colour.clone(), scenes.light
+    known = torch.zeros_like(ids, dtype=torch.bool)
     for slot in range(scenes.slots):
         seen = (ids == slot)[..., None]
         ratio = (target * seen).sum((1, 2)) / (image * seen).sum((1, 2)).clamp_min(1e-6)
         tint = torch.maximum(torch.minimum(colour[:, slot] * ratio, high), low)
         colour[:, slot] = torch.where(free[:, slot, None] & seen.any(1).any(1), tint, colour[:, slot])
-    return replace(scenes, colour=colour)
+        known |= (ids == slot) & ~free[:, slot, None, None]
+    if not world.scenery:
+        seen = known[..., None]
+        scale = (target * seen).sum((1, 2, 3)) / (image * seen).sum((1, 2, 3)).clamp_min(1e-6)
+        scale = torch.where(known.flatten(1).any(1), scale, 1.0)
+        if world.light.intensity.free:
+            light = replace(light, intensity=(light.intensity * scale).clamp(world.light.intensity.low, world.light.intensity.high))
+        if world.light.ambient.free:
+            light = replace(light, ambient=(light.ambient * scale).clamp(world.light.ambient.low, world.light.ambient.high))
+    return replace(scenes, colour=colour, light=light)
 
 
 def relight(judge: Judge, fit: Fit, *, most: int = 3) -> Fit:
@@ -52,7 +72,7 @@ def relight(judge: Judge, fit: Fit, *, most: int = 3) -> Fit:
     world = judge.world
     if not world.light.azimuth.free:
         return fit
-    scenes = retinted(judge, lights(world, fit.scene))
+    scenes = exposed(judge, lights(world, fit.scene))
     free = torch.tensor([g in ("light", "colour", "background") for g in world.groups])
     for k in judge.costs(scenes).argsort()[:most].tolist():
         trial = judge.polish(judge.fit(scenes[k]), free=free, iterations=3)
@@ -60,11 +80,12 @@ def relight(judge: Judge, fit: Fit, *, most: int = 3) -> Fit:
     return fit
 
 
-def _inside(low: float, high: float, count: int) -> list[float]:
-    """`count` numbers spread over a range, its ends left out; its middle where there is no range."""
-    return [low + (high - low) * (k + 0.5) / count for k in range(count)] if high > low else [low]
-
-
 def of_slot(world: World, slot: int) -> Tensor:
     """Which entries of theta belong to a slot."""
     return torch.tensor([s == slot for s in world.slot_of])
+
+
+def _inside(interval: Interval, count: int) -> list[float]:
+    """`count` numbers spread over a range, its ends left out; its middle where there is no range."""
+    low, width = interval.low, (interval.high - interval.low) / count
+    return [low + width * (k + 0.5) for k in range(count)] if interval.free else [interval.middle]

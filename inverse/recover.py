@@ -108,8 +108,8 @@ class _Work:
         self.device, self.began = device, time.perf_counter()
         self.judge = Judge(engine, world, evidence)
         self.judge.watch = lambda fit: self.note("least differences", fit)
-        sketcher = Sketcher(world)
         free = world.placement == "free" and all(i.free for i in world.position)
+        sketcher = Sketcher(world, exposed=not free)
         self.search: Search | ViewSearch = (
             ViewSearch(self.judge, sketcher, seed=seed) if free else Search(self.judge, sketcher, seed=seed)
         )

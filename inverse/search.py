@@ -32,7 +32,8 @@ class SearchSettings:
     candidates: int = 40  # taken from the bank per birth
     finalists: int = 8  # of those, refined at the finer size
     rounds: int = 6  # of repair
-    content: float = 0.0006  # share of the picture's pixels wrong above the noise: nothing is left to repair
+    repair_renders: int = 3000  # no further repair is begun after so many pictures
+    content: float = 0.001  # share of the picture's pixels wrong above the noise: nothing is left to repair
 
 
 _LOCAL = 6000  # candidates scored at twice the bank's size
@@ -155,7 +156,8 @@ class Search:
         low = torch.tensor([i.low for i in self.world.colour])
         high = torch.tensor([i.high for i in self.world.colour])
         linear = torch.maximum(torch.minimum(encoded.clamp_min(0.0) ** 2.2, high), low)
-        return torch.where(self.sketcher.tinted[c.asset][:, None] == 1, linear, torch.ones_like(linear))
+        free = torch.tensor([a.colour_free for a in self.world.assets])[c.asset]
+        return torch.where(free[:, None], linear, torch.ones_like(linear))
 
     # ---- birth
 
@@ -263,14 +265,14 @@ class Search:
         return sorted(filled, key=lambda s: -self._wrong_near(fit, s))
 
     def _repair(self, fit: Fit) -> Fit:
-        price = self.settings.late_price
+        price, end = self.settings.late_price, self.judge.renders + self.settings.repair_renders
         for _ in range(self.settings.rounds):
-            if self.content(fit):
+            if self.content(fit) or self.judge.renders > end:
                 break
             before = self._price(fit, price)
             for move in (self._deaths, self._relit, self._rescans, self._exchanges, self._late_birth, self._rebirths):
                 fit = move(fit, price)
-                if self.content(fit):
+                if self.content(fit) or self.judge.renders > end:
                     break
             self._measure_floor(fit)
             if self._price(fit, price) > before - 1.0:
@@ -299,6 +301,8 @@ class Search:
 
     def _relit(self, fit: Fit, price: float) -> Fit:
         """Search the light again, now that more objects are known."""
+        if self.excess(fit) < 10.0 * price:
+            return fit
         trial = self.judge.polish(relight(self.judge, fit), iterations=3)
         return self._accept(trial, fit, price, 1.0, "new light")
 

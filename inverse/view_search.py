@@ -9,7 +9,7 @@ from torch import Tensor
 from inverse.bank import spread
 from inverse.candidates import Candidates, Pinhole, candidates_of, join
 from inverse.least_differences import Fit, Judge, with_object
-from inverse.light import relight, retinted
+from inverse.light import relight, exposed
 from inverse.losses import noise_floor
 from inverse.sketch import Lamp, Sketcher
 from inverse.sketch_refine import Level, refine
@@ -18,6 +18,7 @@ from scenes import Scene
 
 _LAMP = Lamp(torch.tensor([0.0, 0.4, 0.9165]), 0.6, 0.4)  # from behind the camera: the light is not known yet
 _CONTENT = 0.0006  # share of wrong pixels above the noise
+_AGREED = 0.15  # wrong pixels per pixel of an object below which there is no second look
 _ROUGH = 112  # [px] longer side at which candidates are told apart
 _LEAST = 24.0  # wrong pixels that an object must explain
 
@@ -47,7 +48,7 @@ class ViewSearch:
             fit = trial
             self.report("birth", fit)
         fit = self.settle(fit)
-        if self.content(fit):
+        if self.excess(fit) < _AGREED * float((fit.instance_id >= 0).sum()):
             return fit
         for slot in range(self.world.count[1]):
             if int(fit.scene.asset[0, slot]) >= 0:
@@ -135,20 +136,30 @@ class ViewSearch:
 
     def _told_apart(self, scene: Scene, slot: int, c: Candidates, tint: Tensor) -> Fit:
         """The best of a few candidates by the engine's small pictures, each polished under the first one's best light."""
-        first: Fit | None = None
-        best: Fit | None = None
+        fits: list[Fit] = []
         for i in range(len(c)):
             tinted = self.world.assets[int(c.asset[i])].colour_free
             trial = with_object(scene, slot, c[[i]], tint[i] ** 2.2 if tinted else torch.ones(3))
-            if first is None:
-                fit = first = relight(self.rough, self.rough.fit(trial))
+            if not fits:
+                fit = relight(self.rough, self.rough.fit(trial))
             else:
-                fit = self.rough.fit(retinted(self.rough, replace(trial, light=first.scene.light)))
-            fit = self.rough.polish(fit, iterations=3)
-            best = fit if best is None or fit.total < best.total else best
-        assert best is not None
-        best = self.rough.polish(best if best is first else relight(self.rough, best), iterations=8)
+                light = fits[0].scene.light
+                fit = self.rough.fit(exposed(self.rough, replace(trial, light=light)))
+            fits.append(self.rough.polish(fit, iterations=3))
+        best = min(fits, key=lambda f: f.total)
+        alike = [f for f in fits if f.total < best.total + max(4.0, 0.05 * best.total)]
+        best = min(alike, key=lambda f: self._oddity(f.scene, slot))
+        best = self.rough.polish(best if best is fits[0] else relight(self.rough, best), iterations=8)
         return self.judge.fit(best.scene)
+
+    def _oddity(self, scene: Scene, slot: int) -> tuple[int, float]:
+        """Orders scenes whose pictures are alike: assets not used twice come first, then what is farther away.
+
+        Similar shapes of different sizes look the same at different distances; the nearer one would be odd: it would have
+        to fill the view of a camera almost touching it.
+        """
+        uses = int((scene.asset[0] == scene.asset[0, slot]).sum())
+        return uses, -float((scene.translation[0, slot] - scene.camera.translation[0]).norm())
 
 
 def _union(parts: list[Blob]) -> Blob:

@@ -34,7 +34,8 @@ def background_of(image: Float[Tensor, "height width 3"]) -> Float[Tensor, "3"] 
 def foreground(image: Float[Tensor, "height width 3"], background: Float[Tensor, "3"]) -> Float[Tensor, "height width"]:
     """Where the picture differs from a uniform background, 0 or 1; specks of noise are left out."""
     difference = (image - background).abs().amax(-1)
-    noise = float(difference.median()) / 0.67
+    border = torch.cat([difference[0], difference[-1], difference[:, 0], difference[:, -1]])
+    noise = float(border[border < 0.08].median()) / 0.67
     mask = (difference > max(0.03, 5.0 * noise)).numpy()
     labels, count = ndimage.label(mask, np.ones((3, 3)))
     if count:

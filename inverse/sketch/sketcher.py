@@ -79,9 +79,15 @@ class Lamp:
 
 
 class Sketcher:
-    """The assets of a world, ready to be sketched on the CPU. Every call is deterministic."""
+    """The assets of a world, ready to be sketched on the CPU. Every call is deterministic.
 
-    def __init__(self, world: World) -> None:
+    Args:
+        world: Whose assets.
+        exposed: False where the light's strength is unknown: then assets of known colour get a tint as well, which stands
+            for exposure.
+    """
+
+    def __init__(self, world: World, *, exposed: bool = True) -> None:
         self.kernels = kernels()
         fine = [_arrays(a) for a in world.assets]
         coarse = [
@@ -90,7 +96,7 @@ class Sketcher:
         ]
         self._meshes = {True: _upload(coarse, world.assets), False: _upload(fine, world.assets)}
         self._texels = {side: _textures(world.assets, side) for side in (32, 64)}
-        self.tinted = torch.tensor([a.colour_free for a in world.assets], dtype=torch.int32)
+        self.tinted = torch.tensor([a.colour_free or not exposed for a in world.assets], dtype=torch.int32)
         bounds = torch.tensor([[c.low, c.high] for c in world.colour]).clamp_min(0.0) ** _POWER
         self.tint_low, self.tint_high = wp.vec3(*bounds[:, 0].tolist()), wp.vec3(*bounds[:, 1].tolist())
 
