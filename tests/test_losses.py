@@ -95,4 +95,3 @@ def test_covered_means_slots_only():
     """Neither the background (-1) nor scenery (from the number of slots on) is an object."""
     ids = torch.tensor([[-1, 0, 1, 2, 3]])
     assert covered(ids, 2).tolist() == [[False, True, True, False, False]]
-    assert covered(None, 2) is None
