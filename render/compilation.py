@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,22 +55,40 @@ def load(module: str, device: str) -> None:
     threads.
 
     Args:
-        module: The module's name, as in `__name__`; its kernels must not be `module="unique"`.
+        module: The module's name, as in `__name__`; for its kernels with `module="unique"` see `load_unique`.
         device: "cpu" or "cuda:0" and so on.
 
     Raises:
         KernelError: If that fails, as where the cache folder cannot be written.
     """
+    _load(module, lambda: [wp.get_module(module)], device)
+
+
+@functools.cache
+def load_unique(module: str, kernels: tuple[Any, ...], device: str) -> None:
+    """The same as `load` for kernels that a function of the Python module `module` made, each on its own."""
+    _load(module, lambda: [k.module for k in kernels], device)
+
+
+def _load(name: str, modules: Callable[[], list[Any]], device: str) -> None:
     try:
-        kernels = wp.get_module(module)
-        if not _cached(kernels, device):
-            subject = module.removesuffix(".kernels")
-            print(f"unrender: compiling {subject} for {device}, once; this takes seconds", file=sys.stderr)
-        loaded = kernels.load(wp.get_device(device), block_dim=_block(device))
+        found = modules()
+        if not all(_cached(m, device) for m in found):
+            _announce(name.removesuffix(".kernels"), device)
+        loaded = [m.load(wp.get_device(device), block_dim=_block(device)) for m in found]
     except Exception as e:  # Warp raises OSError, RuntimeError and bare Exception
         raise KernelError(_sentence(e)) from e
-    if loaded is None:
+    if any(m is None for m in loaded):
         raise KernelError(_sentence("its compiler gave no result"))
+
+
+@functools.cache
+def _announce(subject: str, device: str) -> None:
+    """Say what takes seconds; of several sets of kernels on one subject, the first time only."""
+    from tqdm import tqdm
+
+    # not print: there may be a progress bar on the line
+    tqdm.write(f"unrender: compiling {subject} for {device}, once; this takes seconds", file=sys.stderr)
 
 
 def _cached(kernels: Any, device: str) -> bool:

@@ -106,7 +106,7 @@ def test_a_face_seen_square_on_is_ambiguous(cube):
 
 
 def test_noise(cube):
-    """Noise of 0.03, eight levels of 255: the pose to half a degree, and the noise is not taken for an error."""
+    """Noise of eight levels of 255: the pose to half a degree, and noise is not taken for an error."""
     truth = sampled(cube, 5)
     image = picture_of(cube, truth)
     noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
@@ -242,7 +242,7 @@ def test_rejects(cube):
     image = torch.zeros(128, 128, 3)
     with pytest.raises(ValueError, match=r"the image must have shape \[128, 128, 3\].*got \[64, 64, 3\]"):
         recover(torch.zeros(64, 64, 3), cube)
-    with pytest.raises(ValueError, match="no engine 'opengel'.*did you mean 'opengl'"):
+    with pytest.raises(ValueError, match=r"no engine 'opengel'.*did you mean 'opengl'"):
         recover(image, cube, engine="opengel")
-    with pytest.raises(ValueError, match="no strategy 'manuel'.*did you mean 'manual'"):
+    with pytest.raises(ValueError, match=r"no strategy 'manuel'.*did you mean 'manual'"):
         recover(image, cube, engine="software", strategy="manuel")

@@ -1,22 +1,23 @@
 """Sketcher: draws one object per window, thousands of windows at a time, and compares them with a picture."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import warp as wp
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse.sketch.kernels import kernels
+from inverse.sketch import kernels as k
+from render import launch
+from render.compilation import load
 from scenes import Asset, World
 
 _POWER = 1.0 / 2.2
-_THREADS = min(4, os.cpu_count() or 1)
 _COARSE_FACES = 1500
+_WORTH_THREADS = 64  # sketches or pixels; below, threads cost more than they save
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,12 @@ class Sketcher:
 
     Args:
         world: Whose assets.
-        exposed: False where the light's strength is unknown: then assets of known colour get a tint as well, which stands
-            for exposure.
+        exposed: False where the light's strength is unknown: then assets of known colour get a tint as well,
+            which stands for exposure.
     """
 
     def __init__(self, world: World, *, exposed: bool = True) -> None:
-        self.kernels = kernels()
+        load(k.__name__, "cpu")
         fine = [_arrays(a) for a in world.assets]
         coarse = [
             _clustered(a) if len(a.faces) > _COARSE_FACES else arrays
@@ -146,12 +147,12 @@ class Sketcher:
             for i in range(a, b, chunk):
                 j = min(b, i + chunk)
                 wp.launch(
-                    self.kernels.draw,
+                    k.draw,
                     dim=j - i,
                     inputs=[
-                        _w(asset[i:j]),
-                        _w(linear[i:j], wp.mat33),
-                        _w(translation[i:j], wp.vec3),
+                        _view(asset[i:j]),
+                        _view(linear[i:j], wp.mat33),
+                        _view(translation[i:j], wp.vec3),
                         wp.vec2(*view.focal),
                         wp.vec2(*view.centre),
                         view.height,
@@ -160,14 +161,14 @@ class Sketcher:
                         int(place),
                         *mesh["arrays"],
                         texels,
-                        _w(screen, wp.vec3),
-                        _w(face),
-                        _w(sketch.origin[i:j], wp.vec2i),
+                        _view(screen, wp.vec3),
+                        _view(face),
+                        _view(sketch.origin[i:j], wp.vec2i),
                     ],
                     outputs=[
-                        _w(sketch.inverse_depth[i:j]),
-                        _w(sketch.normal[i:j], wp.vec3h),
-                        _w(sketch.albedo[i:j], wp.vec3h),
+                        _view(sketch.inverse_depth[i:j]),
+                        _view(sketch.normal[i:j], wp.vec3h),
+                        _view(sketch.albedo[i:j], wp.vec3h),
                     ],
                     device="cpu",
                 )
@@ -196,15 +197,15 @@ class Sketcher:
 
         def part(a: int, b: int) -> None:
             wp.launch(
-                self.kernels.shade,
+                k.shade,
                 dim=b - a,
                 inputs=[
-                    _w(footprints.normal[a:b], wp.vec3h),
-                    _w(footprints.albedo[a:b], wp.vec3h),
+                    _view(footprints.normal[a:b], wp.vec3h),
+                    _view(footprints.albedo[a:b], wp.vec3h),
                     lamp.vector,
                     float(lamp.ambient),
                 ],
-                outputs=[_w(colour[a:b], wp.vec3h)],
+                outputs=[_view(colour[a:b], wp.vec3h)],
                 device="cpu",
             )
 
@@ -227,25 +228,25 @@ class Sketcher:
 
         def part(a: int, b: int) -> None:
             wp.launch(
-                self.kernels.score,
+                k.score,
                 dim=b - a,
                 inputs=[
-                    _w(chosen[a:b]),
-                    _w(footprints.starts),
-                    _w(footprints.pixel),
-                    _w(footprints.inverse_depth),
-                    _w(colour, wp.vec3h),
-                    _w(footprints.tinted),
+                    _view(chosen[a:b]),
+                    _view(footprints.starts),
+                    _view(footprints.pixel),
+                    _view(footprints.inverse_depth),
+                    _view(colour, wp.vec3h),
+                    _view(footprints.tinted),
                     self.tint_low,
                     self.tint_high,
-                    _w(target.image.reshape(-1, 3), wp.vec3),
-                    _w(target.mask.reshape(-1)),
-                    _w(rest.image[0].reshape(-1, 3), wp.vec3),
-                    _w(rest.inverse_depth[0].reshape(-1)),
+                    _view(target.image.reshape(-1, 3), wp.vec3),
+                    _view(target.mask.reshape(-1)),
+                    _view(rest.image[0].reshape(-1, 3), wp.vec3),
+                    _view(rest.inverse_depth[0].reshape(-1)),
                     target.tau**2,
                     target.mask_weight,
                 ],
-                outputs=[_w(change[a:b])],
+                outputs=[_view(change[a:b])],
                 device="cpu",
             )
 
@@ -262,7 +263,7 @@ class Sketcher:
         *,
         block: int,
     ) -> tuple[Float[Tensor, "sketch row column 4"], Float[Tensor, "sketch 3"]]:
-        """Drawn minus target in each window, averaged over block x block pixels: rgb, coverage minus mask; and the tints."""
+        """Drawn minus target (rgb, then coverage minus mask), means of block x block pixels; the tints."""
         count, window = sketch.inverse_depth.shape[:2]
         out = torch.empty(count, window // block, window // block, 4)
         tint = torch.empty(count, 3)
@@ -272,28 +273,28 @@ class Sketcher:
 
         def part(a: int, b: int) -> None:
             wp.launch(
-                self.kernels.residual,
+                k.residual,
                 dim=b - a,
                 inputs=[
-                    _w(sketch.inverse_depth[a:b]),
-                    _w(sketch.normal[a:b], wp.vec3h),
-                    _w(sketch.albedo[a:b], wp.vec3h),
-                    _w(sketch.origin[a:b], wp.vec2i),
-                    _w(rest_index[a:b]),
-                    _w(tinted[a:b]),
+                    _view(sketch.inverse_depth[a:b]),
+                    _view(sketch.normal[a:b], wp.vec3h),
+                    _view(sketch.albedo[a:b], wp.vec3h),
+                    _view(sketch.origin[a:b], wp.vec2i),
+                    _view(rest_index[a:b]),
+                    _view(tinted[a:b]),
                     self.tint_low,
                     self.tint_high,
                     lamp.vector,
                     float(lamp.ambient),
-                    _w(target.image, wp.vec3),
-                    _w(target.mask),
-                    _w(rest.image, wp.vec3),
-                    _w(rest.inverse_depth),
+                    _view(target.image, wp.vec3),
+                    _view(target.mask),
+                    _view(rest.image, wp.vec3),
+                    _view(rest.inverse_depth),
                     block,
                     target.tau**2,
-                    _w(scratch[a:b], wp.vec3h),
+                    _view(scratch[a:b], wp.vec3h),
                 ],
-                outputs=[_w(tint[a:b], wp.vec3), _w(out[a:b], wp.vec4)],
+                outputs=[_view(tint[a:b], wp.vec3), _view(out[a:b], wp.vec4)],
                 device="cpu",
             )
 
@@ -331,19 +332,15 @@ class Rest:
     inverse_depth: Float[Tensor, "rest height width"]
 
 
-def _w(tensor: Tensor, dtype: Any = None) -> Any:
-    return wp.from_torch(tensor.contiguous(), dtype=dtype, requires_grad=False)
+def _view(tensor: Tensor, dtype: Any = None) -> Any:
+    return launch.view(tensor.contiguous(), dtype)
 
 
-def _parallel(part: Any, count: int) -> None:
-    """Run part(a, b) over slices of range(count), one per thread: Warp runs a CPU launch on one."""
-    if count < 64 or _THREADS == 1:
-        if count:
-            part(0, count)
-        return
-    cuts = [round(count * t / _THREADS) for t in range(_THREADS + 1)]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(part, cuts[:-1], cuts[1:]))
+def _parallel(run: Callable[[int, int], None], count: int) -> None:
+    """Run run(a, b) over equal parts of range(count), one per thread: Warp runs a CPU launch on one."""
+    threads = 1 if count < _WORTH_THREADS else torch.get_num_threads()
+    if count:
+        launch.in_threads(threads, lambda t: run(*launch.part(t, threads, count)))
 
 
 def _arrays(asset: Asset) -> tuple[np.ndarray, ...]:
@@ -381,10 +378,10 @@ def _upload(meshes: list[tuple[np.ndarray, ...]], assets: tuple[Asset, ...]) -> 
             face + len(mesh[4]),
             texture + (asset.texture is not None),
         )
-    joined = [np.concatenate([m[k] for m in meshes]) for k in range(5)]
+    joined = [np.concatenate([m[i] for m in meshes]) for i in range(5)]
     types = (wp.vec3, wp.vec3, wp.vec3, wp.vec2, wp.vec3i)
     joined[2] = np.clip(joined[2], 0.0, 1.0) ** _POWER
-    arrays = [wp.array(a, dtype=t, device="cpu") for a, t in zip(joined, types, strict=True)]
+    arrays: list[Any] = [wp.array(a, dtype=t, device="cpu") for a, t in zip(joined, types, strict=True)]
     return {
         "arrays": [*arrays, wp.array(np.array(spans, np.int32), dtype=wp.int32, device="cpu")],
         "vertex_counts": torch.tensor([len(m[0]) for m in meshes]),

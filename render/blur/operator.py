@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from render.blur.kernels import kernels
+from render.compilation import load_unique
 from render.launch import REAL, in_threads, launch, part, thread_count, view
 
 RECURSIVE_FROM = 2.0  # [px]; below, the recursive filter strays and a direct kernel is short
@@ -32,6 +33,7 @@ def gaussian_blur(
 
     Raises:
         ValueError: If the shape or dtype does not fit or `sigma` is negative or not finite.
+        KernelError: If the kernels cannot be compiled here.
 
     Reference:
         van Vliet, Young, Verbeek 1998, Recursive Gaussian Derivative Filters, fourth order.
@@ -61,6 +63,7 @@ def blurred_squared_error(
 
     Raises:
         ValueError: If the shapes or dtypes do not fit or `sigma` is negative or not finite.
+        KernelError: If the kernels cannot be compiled here.
     """
     _check(image, sigma)
     if target.shape[1:] != image.shape[1:] or len(target) not in (1, len(image)):
@@ -150,6 +153,7 @@ def _pass(x: Tensor, y: Tensor, sigma: float) -> None:
     """Blur x [outer, n, inner, lanes] along n into y."""
     outer, count, inner, lanes = x.shape
     k = kernels(REAL[x.dtype], lanes)
+    load_unique(kernels.__module__, (k.recursive, k.direct), str(x.device))
     run: Callable[[int, int], None]
     if sigma >= RECURSIVE_FROM:
         s, a, tail = _recursion(sigma)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from render.compilation import load_unique
 from render.edge.kernels import kernels
 from render.edge.topology import Topology
 from render.launch import REAL, in_threads, launch, part, thread_count, view
@@ -48,6 +49,7 @@ def edge_gradient(
 
     Raises:
         ValueError: If a shape, dtype or device does not fit.
+        KernelError: In the backward pass, if the kernels cannot be compiled here.
 
     Reference:
         The contour integral of Li et al. 2018 (Differentiable Monte Carlo Ray Tracing through Edge
@@ -100,6 +102,7 @@ def _grad_vertices(
     grad = vertices.new_zeros(threads, *vertices.shape)
     if image.numel() == 0 or len(top.faces) == 0:
         return grad[0]
+    load_unique(kernels.__module__, (k.contours, k.pure_pixels, k.advection), str(device))
     face, depth = raster.face.contiguous(), raster.inverse_depth.to(vertices.dtype).contiguous()
     pure = torch.ones_like(face, dtype=torch.bool)
     mesh = [view(vertices, k.vec3), view(top.faces, wp.vec3i)]
