@@ -88,8 +88,7 @@ class Judge:
         return Fit(scene, image[0], self._cost(image, ids)[0], ids[0])
 
     def _cost(self, image: Tensor, ids: Tensor) -> Tensor:
-        seen = covered(ids, self.world.count[1])
-        return self.evidence.cost(image, None if seen is None else seen.float())
+        return self.evidence.cost(image, covered(ids, self.world.count[1]).float())
 
     def steps(self, scene: Scene, pixels: float) -> Float[Tensor, "parameter"]:
         """A step for each entry of theta that moves outlines by about `pixels`, or changes colours visibly."""
@@ -225,7 +224,6 @@ class Judge:
         if self.evidence.mask is None:
             return difference
         seen = covered(ids, self.world.count[1])
-        assert seen is not None
         return torch.cat([difference, (seen.float() - self.evidence.mask)[..., None]], -1)
 
     def _weight(self, residual: Tensor, tau: float) -> Tensor:

@@ -9,21 +9,22 @@ from torch import Tensor
 
 from inverse.least_differences import Fit, Judge
 from render.shading import decode_srgb
-from scenes import Interval, Scene, World
+from scenes import Interval, LightPrior, Scene, World
 
 
-def lights(world: World, scene: Scene) -> Scene:
+def lights(world: World, scene: Scene, *, few: bool = False) -> Scene:
     """A scene under lights from all directions that the world allows.
 
     Where there is scenery each is as bright on flat ground as the scene's own, for the ground tells that; else the
-    strengths are typical, and `exposed` fits them.
+    strengths are typical, and `exposed` fits them. `few`: only the azimuth varies.
     """
     theta, light = world.pack(scene)[0], world.light
     level = float(scene.light.ambient[0] + scene.light.intensity[0] * scene.light.direction[0, 1].clamp_min(0.0))
     rows = []
     if world.scenery:
-        directions = product(_inside(light.azimuth, 12), _inside(light.elevation, 2), _inside(light.ambient, 2))
-        strengths = [(a, e, m, (level - m) / max(0.25, math.sin(e))) for a, e, m in directions]
+        heights = 1 if few else 2
+        directions = product(_inside(light.azimuth, 12), _inside(light.elevation, heights), _inside(light.ambient, heights))
+        strengths = [(a, e, *_of_level(light, level, math.sin(e), m)) for a, e, m in directions]
     else:
         directions = product(_inside(light.azimuth, 8), _inside(light.elevation, 4), (0.3, 0.7))
         strengths = [(a, e, 0.6 * m, 1.0 - m) for a, e, m in directions]
@@ -83,6 +84,13 @@ def relight(judge: Judge, fit: Fit, *, most: int = 3) -> Fit:
 def of_slot(world: World, slot: int) -> Tensor:
     """Which entries of theta belong to a slot."""
     return torch.tensor([s == slot for s in world.slot_of])
+
+
+def _of_level(light: LightPrior, level: float, height: float, ambient: float) -> tuple[float, float]:
+    """Ambient and intensity that light flat ground to `level`, ambient as near to the wanted as the ranges allow."""
+    height = max(0.2, height)
+    intensity = min(max((level - ambient) / height, light.intensity.low), light.intensity.high)
+    return level - intensity * height, intensity
 
 
 def _inside(interval: Interval, count: int) -> list[float]:

@@ -85,6 +85,6 @@ def psnr(image: Float[Tensor, "height width 3"], target: Float[Tensor, "height w
     return float(-10.0 * torch.log10((image - target).square().mean().clamp_min(1e-10)))
 
 
-def covered(instance_id: Tensor | None, slots: int) -> Bool[Tensor, "..."] | None:
+def covered(instance_id: Tensor, slots: int) -> Bool[Tensor, "..."]:
     """Where a slot's object is seen."""
-    return None if instance_id is None else (instance_id >= 0) & (instance_id < slots)
+    return (instance_id >= 0) & (instance_id < slots)

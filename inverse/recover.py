@@ -26,6 +26,7 @@ from scenes import Scene, World
 
 _GRID_SIDE = 128  # [px] longer side of the pictures judged where objects keep to a grid of moves
 _FREE_SIDE = 256  # the same where they float freely: their size in the picture is not known
+_COARSE = 0.005  # share of wrong pixels above which gradients are tried once more
 _FRAMES = 48  # most kept for the animation
 _UNEXPLAINED = 0.01  # share of wrong pixels above which the user is told
 
@@ -66,7 +67,8 @@ def recover(
         The recovery. It may hold no object; each object has its verdict.
 
     Raises:
-        ValueError: If the image does not fit the world's camera, or a name is unknown.
+        ValueError: If the image does not fit the world's camera, a name is unknown, or objects float freely before a
+            background that is not uniform and there is no mask.
         EngineError: If the engine cannot be opened.
     """
     if not isinstance(image, Tensor):
@@ -82,6 +84,8 @@ def recover(
         covered: Tensor | None = mask.float()
     else:
         covered = None if background is None else foreground(image, background)
+    if free and covered is None:
+        raise ValueError("the background has no uniform colour, so the objects' outlines are not known: give a mask")
     evidence = Evidence(image, covered).resized(size)
     with open_engine(engine, world, size=size) as opened, tqdm(disable=not progress, unit=" pictures", leave=False) as bar:
         render = differentiable(opened, strategy, operator=operator)
@@ -127,7 +131,7 @@ class _Work:
         if background is not None:
             empty = replace(empty, background=background[None])
         found = self.search.run(self.judge.fit(empty))
-        if not self.search.content(found) and filled_slots(found):
+        if self.search.excess(found) > _COARSE * found.cost.numel() and filled_slots(found):
             found = self.refined(found)
         return found if start is None or found.total < fit.total else fit
 

@@ -32,7 +32,7 @@ class SearchSettings:
     candidates: int = 40  # taken from the bank per birth
     finalists: int = 8  # of those, refined at the finer size
     rounds: int = 6  # of repair
-    repair_renders: int = 3000  # no further repair is begun after so many pictures
+    repair_renders: int = 2000  # no further repair is begun after so many pictures
     content: float = 0.001  # share of the picture's pixels wrong above the noise: nothing is left to repair
 
 
@@ -61,9 +61,9 @@ class Search:
         """The best set of objects found, beginning with `fit`, a scene without objects."""
         fit = self._globals(fit)
         self._measure_floor(fit)
-        fit = self._first_light(fit)
-        fit = self._births(fit, self.settings.object_price, relit=3)
-        fit = self.settle(fit)
+        fit = self._first_birth(fit)
+        fit = self._births(fit, self.settings.object_price, relit=2)
+        fit = self.settle(relight(self.judge, fit))
         self.report("least differences", fit)
         return self._deaths(self._repair(fit), self.settings.late_price)
 
@@ -104,20 +104,38 @@ class Search:
         direction = Pinhole.of(scene.camera).rotation @ scene.light.direction[0]
         return Lamp(direction, float(scene.light.intensity[0]), float(scene.light.ambient[0]))
 
-    def _first_light(self, fit: Fit) -> Fit:
-        """The light under which the bank's sketches explain most."""
+    def _first_birth(self, fit: Fit) -> Fit:
+        """The first object, with the light under which it explains most.
+
+        Before an object is known nothing tells where the light comes from, and an asset of known colour is not recognised
+        under a wrong one: objects are proposed under the best light of each quarter of the directions.
+        """
         if not self.world.light.azimuth.free:
             return fit
-        several = lights(self.world, fit.scene)
-        bank, target = self._bank(fit.scene), self._target(self.quarter)
-        rest = self._rest(fit.scene, self.quarter)
+        several = lights(self.world, fit.scene, few=True)
+        bank, target, rest = self._bank(fit.scene), self._target(self.quarter), self._rest(fit.scene, self.quarter)
         gains = []
         for i in range(len(several)):
             score = bank.score(self.lamp(several[i]), target, rest)
             best = spread(bank.candidates, score, 5, distance=0.1 * self._reach(), turn=math.pi, per_asset=2)
             gains.append(float(score[best].sum()))
-        k = min(range(len(gains)), key=gains.__getitem__)
-        return self.judge.fit(several[k])
+        quarter = math.ceil(len(several) / 4)
+        trials = []
+        for start in range(0, len(several), quarter):
+            k = min(range(start, min(start + quarter, len(several))), key=gains.__getitem__)
+            under = self.judge.fit(several[k])
+            c, tint, change = self._propose(under)
+            scenes = [with_object(under.scene, 0, c[[i]], tint[i]) for i in range(min(4, len(c))) if float(change[i]) < -self.settings.object_price]
+            trials += [self.judge.fit(s) for s in scenes]
+        trials = [t for t in trials if t.total < fit.total - self.settings.object_price]
+        if not trials:
+            return fit
+        assets: dict[int, Fit] = {}
+        for trial in sorted(trials, key=lambda t: t.total):
+            assets.setdefault(int(trial.scene.asset[0, 0]), trial)
+        best_fit = min((relight(self.judge, t) for t in list(assets.values())[:3]), key=lambda t: t.total)
+        self.report("birth", best_fit)
+        return best_fit
 
     # ---- what sketches are compared with
 
@@ -166,7 +184,7 @@ class Search:
 
         Args:
             fit: What is explained already.
-            near: Only objects round this place [m].
+            near: Only objects over these pixels, [H, W].
             late: Only objects over pixels that are wrong; these, as those `near`, are scored at twice the size.
         """
         settings, lamp, bank = self.settings, self.lamp(fit.scene), self._bank(fit.scene)
@@ -174,10 +192,8 @@ class Search:
         if near is None and not late:
             score = bank.score(lamp, self._target(self.quarter), self._rest(fit.scene, self.quarter))
         else:
-            where = self._wrong_places(fit, bank)
-            if near is not None:
-                where = ((pool.translation - near).abs() < 0.12 * self._reach()).all(1)
-                turn = 0.5
+            where = self._over(fit.cost - self.floor if near is None else near.float(), bank)
+            turn = math.pi if near is None else 0.5
             chosen = where.nonzero()[:, 0]
             if len(chosen) > _LOCAL:
                 score = bank.score(lamp, self._target(self.quarter), self._rest(fit.scene, self.quarter), chosen)
@@ -194,14 +210,14 @@ class Search:
         finalists, per_asset = (settings.finalists, 6) if near is None else (12, 2)
         return self._refined(fit, pool[first], finalists, per_asset=per_asset)
 
-    def _wrong_places(self, fit: Fit, bank: Bank) -> Tensor:
-        """Which of the bank's candidates have their middle over wrong pixels."""
+    def _over(self, pixels: Tensor, bank: Bank) -> Tensor:
+        """Which of the bank's candidates have their middle over, or close to, pixels of weight."""
         fold = self.evidence.size[0] // self.quarter[0]
-        wrong = torch.nn.functional.avg_pool2d((fit.cost - self.floor)[None, None], fold)
-        wrong = torch.nn.functional.max_pool2d((wrong > 0.15).float(), 5, stride=1, padding=2)[0, 0]
-        x = bank.middle[:, 0].long().clamp(0, wrong.shape[1] - 1)
-        y = bank.middle[:, 1].long().clamp(0, wrong.shape[0] - 1)
-        return wrong[y, x] > 0
+        weight = torch.nn.functional.avg_pool2d(pixels[None, None], fold)
+        near = torch.nn.functional.max_pool2d((weight > 0.15).float(), 5, stride=1, padding=2)[0, 0]
+        x = bank.middle[:, 0].long().clamp(0, near.shape[1] - 1)
+        y = bank.middle[:, 1].long().clamp(0, near.shape[0] - 1)
+        return near[y, x] > 0
 
     def _refined(
         self, fit: Fit, start: Candidates, finalists: int, *, per_asset: int = 6
@@ -270,13 +286,13 @@ class Search:
             if self.content(fit) or self.judge.renders > end:
                 break
             before = self._price(fit, price)
-            for move in (self._deaths, self._relit, self._rescans, self._exchanges, self._late_birth, self._rebirths):
+            for move in (self._deaths, self._relit, self._late_birth, self._rescans, self._exchanges, self._rebirths):
                 fit = move(fit, price)
                 if self.content(fit) or self.judge.renders > end:
                     break
-            self._measure_floor(fit)
             if self._price(fit, price) > before - 1.0:
                 break
+            fit = self.settle(fit)
         return fit
 
     def _accept(self, trial: Fit, fit: Fit, price: float, margin: float, what: str) -> Fit:
@@ -312,8 +328,8 @@ class Search:
     def _rescans(self, fit: Fit, price: float) -> Fit:
         """Turn each object that is not explained all the way round."""
         for slot in self._slots(fit):
-            if self._wrong_near(fit, slot) < price:
-                break
+            if self._wrong_near(fit, slot) < max(1.5 * price, 0.03 * float((fit.instance_id == slot).sum())):
+                continue
             base = candidates_of(fit.scene, [slot])
             starts = self._turned(base)
             rest = self.judge.fit(fit.scene.without(slot))
@@ -345,7 +361,7 @@ class Search:
             if self._wrong_near(fit, slot) < 1.5 * price:
                 break
             rest = self.judge.fit(fit.scene.without(slot))
-            c, tint, _ = self._propose(rest, near=fit.scene.translation[0, slot])
+            c, tint, _ = self._propose(rest, near=fit.instance_id == slot)
             if len(c) == 0:
                 continue
             scenes = stack([with_object(fit.scene, slot, c[[i]], tint[i]) for i in range(len(c))])
@@ -369,7 +385,7 @@ class Search:
     def _rebirths(self, fit: Fit, price: float) -> Fit:
         """Take the worst object away, alone and with its neighbours, and let others be born there."""
         slots = self._slots(fit)
-        if len(slots) < 2 or self.excess(fit) < 5.0 * price:
+        if len(slots) < 2 or self.excess(fit) < 10.0 * price:
             return fit
         place = fit.scene.translation[0]
         worst = slots[0]

@@ -13,6 +13,7 @@ from inverse.light import of_slot
 from inverse.metrics import rotation_error
 from inverse.recovery import FoundObject, Hypothesis, Verdict
 from inverse.visibility import visible_fractions
+from scenes import stack
 from scenes.scene import matrix
 
 _ALIKE = 8.0  # wrong pixels by which two pictures may differ and still be called the same
@@ -65,13 +66,14 @@ def same_picture(judge: Judge, fit: Fit) -> tuple[tuple[Hypothesis, ...], dict[i
         turned = _turned(moves, base)
         if len(turned) == 0:
             continue
-        scenes = [with_object(fit.scene, slot, turned[[i]], fit.scene.colour[0, slot]) for i in range(len(turned))]
-        fits = sorted((judge.fit(s) for s in scenes), key=lambda f: f.total)
+        tint = fit.scene.colour[0, slot]
+        scenes = stack([with_object(fit.scene, slot, turned[[i]], tint) for i in range(len(turned))])
+        costs = judge.costs(scenes)
         kept: list[Tensor] = [base.rotation[0]]
-        for trial in fits[:6]:
-            if trial.total > fit.total + 0.25 * float((fit.instance_id == slot).sum()) + 10.0 * _ALIKE:
+        for k in costs.argsort()[:4].tolist():
+            if float(costs[k]) > fit.total + 0.1 * float((fit.instance_id == slot).sum()) + 2.0 * _ALIKE:
                 break
-            trial = judge.polish(trial, free=of_slot(world, slot), iterations=4)
+            trial = judge.polish(judge.fit(scenes[k]), free=of_slot(world, slot), iterations=4)
             rotation = matrix(trial.scene.rotation[0, slot])
             apart = min(float(rotation_error(asset, rotation, k)) for k in kept)
             if trial.total <= fit.total + _ALIKE and apart > _APART:

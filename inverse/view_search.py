@@ -11,7 +11,7 @@ from inverse.candidates import Candidates, Pinhole, candidates_of, join
 from inverse.least_differences import Fit, Judge, with_object
 from inverse.light import relight, exposed
 from inverse.losses import noise_floor
-from inverse.sketch import Lamp, Sketcher
+from inverse.sketch import Lamp, Rest, Sketcher
 from inverse.sketch_refine import Level, refine
 from inverse.views import Blob, Crop, blobs, poses, surface_points
 from scenes import Scene
@@ -40,9 +40,7 @@ class ViewSearch:
         """The objects found over `fit`, a scene without objects whose background is right."""
         for slot in range(self.world.count[1]):
             blob = self._unexplained(fit)
-            if blob is None:
-                break
-            trial = self._birth(fit, slot, blob)
+            trial = None if blob is None else self._birth(fit, slot, blob)
             if trial is None or trial.total > fit.total - _LEAST:
                 break
             fit = trial
@@ -77,27 +75,24 @@ class ViewSearch:
 
     def _unexplained(self, fit: Fit) -> Blob | None:
         """The largest part of the foreground that no object covers."""
-        height, width = self.evidence.size
-        if self.evidence.mask is None:
-            return Blob(0, 0, width, height, float(width * height), True)
+        assert self.evidence.mask is not None  # recover() sees to it
         seen = (fit.instance_id >= 0).float()
         left = blobs(((self.evidence.mask > 0.5) & (seen < 0.5)).float())
         return left[0] if left and left[0].area >= max(_LEAST, 0.02 * float(self.evidence.mask.sum())) else None
 
     def _birth(self, fit: Fit, slot: int, blob: Blob) -> Fit | None:
         start = poses(self.moves, self._pinhole(fit.scene), self.points, blob, seed=self.seed)
-        return self._best(fit, slot, start, Crop.around(blob))
+        return self._told_apart(fit.scene, slot, self._refined(fit, start, Crop.around(blob)))
 
     def _exchange(self, fit: Fit, slot: int) -> Fit:
         """Look again at what an object covers, now that the light and the others are known."""
         rest = self.judge.fit(fit.scene.without(slot))
-        seen = (fit.instance_id == slot).float()
-        found = blobs(seen)
+        found = blobs((fit.instance_id == slot).float())
         if not found:
             return fit
-        box = _union(found)
-        start = join([poses(self.moves, self._pinhole(fit.scene), self.points, box, seed=self.seed), candidates_of(fit.scene, [slot])])
-        trial = self._best(rest, slot, start, Crop.around(box))
+        box, pinhole = _union(found), self._pinhole(fit.scene)
+        start = join([poses(self.moves, pinhole, self.points, box, seed=self.seed), candidates_of(fit.scene, [slot])])
+        trial = self._told_apart(rest.scene, slot, self._refined(rest, start, Crop.around(box)))
         if trial is None or trial.total > fit.total + 0.5 * _LEAST + 0.2 * fit.total:
             return fit
         trial = self.settle(trial)
@@ -106,36 +101,46 @@ class ViewSearch:
             return trial
         return fit
 
-    def _best(self, fit: Fit, slot: int, start: Candidates, crop: Crop) -> Fit | None:
-        """The candidate whose picture, drawn by the engine under its own best light, is the best."""
-        pinhole = self._pinhole(fit.scene)
+    def _rest(self, fit: Fit, crop: Crop, pixels: int) -> Rest:
+        """A fit's picture inside a crop."""
         image, ids, inverse = self.judge.draw(fit.scene)
-        inverse = torch.where(ids >= 0, inverse, 0.0)
-        view = crop.view(pinhole, 32)
-        target, rest = crop.target(self.evidence, 32), crop.rest(image, inverse, 32)
+        return crop.rest(image, torch.where(ids >= 0, inverse, 0.0), pixels)
+
+    def _scored(self, fit: Fit, start: Candidates, crop: Crop) -> Tensor:
+        """Change of wrong pixels of the picture that each candidate's small sketch brings."""
+        pinhole = self._pinhole(fit.scene)
+        view, target, rest = crop.view(pinhole, 32), crop.target(self.evidence, 32), self._rest(fit, crop, 32)
         score = []
         for i in range(0, len(start), 2048):
             part = start[i : i + 2048]
             linear, translation = pinhole.place(part)
-            sketch = self.sketcher.draw(
-                part.asset, linear, translation, view, window=32, origin=torch.zeros(len(part), 2, dtype=torch.int32), coarse=True
-            )
+            origin = torch.zeros(len(part), 2, dtype=torch.int32)
+            sketch = self.sketcher.draw(part.asset, linear, translation, view, window=32, origin=origin, coarse=True)
             footprints = self.sketcher.footprints(sketch, view)
             score.append(self.sketcher.score(footprints, self.sketcher.shade(footprints, _LAMP), None, target, rest))
-        c, change = start, torch.cat(score)
-        for pixels, coarse, most, turn, iterations in ((64, True, 72, 0.3, 8), (128, False, 10, 0.15, 8)):
+        return torch.cat(score) * (crop.side / 32) ** 2
+
+    def _refined(self, fit: Fit, start: Candidates, crop: Crop) -> tuple[Candidates, Tensor, Tensor]:
+        """The best few candidates after least differences on sketches: objects, encoded tints, change of wrong pixels."""
+        pinhole = self._pinhole(fit.scene)
+        c, tint, change = start, torch.ones(len(start), 3), self._scored(fit, start, crop)
+        for pixels, coarse, most, turn in ((64, True, 72, 0.3), (128, False, 10, 0.15)):
             keep = spread(c, change, most, distance=float("inf"), turn=turn, per_asset=max(4, most // 2))
             if len(keep) == 0:
-                return None
+                return c[:0], tint[:0], change[:0]
             level = Level(crop.view(pinhole, pixels), crop.target(self.evidence, pixels), 2, coarse)
             zero = torch.zeros(len(keep), dtype=torch.int32)
-            c, tint, change = refine(
-                self.sketcher, self.moves, pinhole, level, _LAMP, c[keep], zero, crop.rest(image, inverse, pixels), iterations=iterations
-            )
-        return self._told_apart(fit.scene, slot, c[change.argsort()[:5]], tint[change.argsort()[:5]])
+            rest = self._rest(fit, crop, pixels)
+            c, tint, change = refine(self.sketcher, self.moves, pinhole, level, _LAMP, c[keep], zero, rest, iterations=8)
+            change = change * (2.0 * crop.side / pixels) ** 2
+        return c, tint, change
 
-    def _told_apart(self, scene: Scene, slot: int, c: Candidates, tint: Tensor) -> Fit:
-        """The best of a few candidates by the engine's small pictures, each polished under the first one's best light."""
+    def _told_apart(self, scene: Scene, slot: int, found: tuple[Candidates, Tensor, Tensor]) -> Fit | None:
+        """The best of the most promising candidates by the engine's small pictures, each polished under one light."""
+        first = found[2].argsort()[:5]
+        if len(first) == 0:
+            return None
+        c, tint = found[0][first], found[1][first]
         fits: list[Fit] = []
         for i in range(len(c)):
             tinted = self.world.assets[int(c.asset[i])].colour_free
@@ -147,7 +152,8 @@ class ViewSearch:
                 fit = self.rough.fit(exposed(self.rough, replace(trial, light=light)))
             fits.append(self.rough.polish(fit, iterations=3))
         best = min(fits, key=lambda f: f.total)
-        alike = [f for f in fits if f.total < best.total + max(4.0, 0.05 * best.total)]
+        margin = max(4.0, 0.02 * float((best.instance_id == slot).sum()))
+        alike = [f for f in fits if f.total < best.total + margin]
         best = min(alike, key=lambda f: self._oddity(f.scene, slot))
         best = self.rough.polish(best if best is fits[0] else relight(self.rough, best), iterations=8)
         return self.judge.fit(best.scene)
