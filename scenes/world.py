@@ -300,7 +300,7 @@ class World:
             else:
                 change["rotation"] = roma.rotvec_to_unitquat(
                     rows(["rotation_x", "rotation_y", "rotation_z"]).reshape(-1, 3)
-                ).reshape(len(like), -1, 4)
+                ).reshape(len(like), len(slots), 4)
         if "colour" in free:
             tinted = torch.tensor([a.colour_free for a in self.assets] + [False])[like.asset]
             change["colour"] = torch.where(tinted[..., None], rows(["r", "g", "b"]), like.colour)

@@ -351,3 +351,14 @@ def test_a_world_that_is_not_there(tmp_path):
     (tmp_path / "world.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(WorldError, match="is not a TOML file"):
         World.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["cube", "tabletop"])
+def test_no_scenes(name):
+    """A batch of none has every shape that one of some has."""
+    world = World.load(name)
+    none = world.empty(0)
+    assert len(none) == 0
+    assert none.rotation.shape == (0, world.count[1], 4)
+    assert world.pack(none).shape == (0, len(world.names))
+    assert world.unpack(world.pack(none), like=none).translation.shape == (0, world.count[1], 3)
