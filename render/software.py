@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from render.engine import EngineError, Frame
+from render.layout import Arranger
 from scenes.scene import Scene
 from scenes.world import World
 
@@ -60,7 +61,6 @@ class SoftwareEngine:
             from render import raster, shading
         except KernelError as e:
             raise EngineError(str(e)) from e
-        from render.opengl.layout import Arranger
 
         self.world, self.size = world, size
         self._samples, self._shadows, self._shadow_size = samples, shadows, shadow_size
@@ -75,7 +75,7 @@ class SoftwareEngine:
             raise EngineError("the engine is closed; open another one")
         size = self.size if size is None else size
         _check_size(size)
-        shadow = self._arranger.arrange(scene, size).scenes[:, 11:]  # also refuses what cannot be drawn
+        shadow = self._arranger.arrange(scene).scenes[:, 11:]  # also refuses what cannot be drawn
         scene = _unit(scene.detach().to(self._device))
         at_once = max(1, _POINTS // (size[0] * size[1] * self._samples**2 + self._shadow_size**2))
         frames = []

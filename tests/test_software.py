@@ -1,7 +1,9 @@
 """The software engine and shading: by hand, against plain PyTorch, by differences, against OpenGL."""
 
+import importlib
 import math
 import os
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -330,6 +332,17 @@ def test_refuses_what_cannot_be_drawn(change, message):
 def test_refuses_options(options, message):
     with pytest.raises(ValueError, match=message):
         SoftwareEngine(glossy_world(), **options)
+
+
+def test_needs_nothing_of_opengl(monkeypatch):
+    """It draws where moderngl cannot be imported, or anything that wants it."""
+    for name in ("moderngl", "glcontext", "render.opengl"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("render.software", "render.layout"):
+        monkeypatch.delitem(sys.modules, name)
+    fresh, world = importlib.import_module("render.software"), glossy_world()
+    with fresh.SoftwareEngine(world, size=(8, 8)) as engine:
+        assert engine.render(some_scenes(world, 1)).rgb.shape == (1, 8, 8, 3)
 
 
 def test_kernel_failure_is_said_in_words(monkeypatch):

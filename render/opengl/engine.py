@@ -8,7 +8,7 @@ from typing import Self
 import torch
 
 from render.engine import EngineError, Frame
-from render.opengl.layout import Arranger
+from render.layout import Arranger
 from render.opengl.painter import Painter
 from scenes.scene import Scene
 from scenes.world import World

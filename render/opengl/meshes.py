@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from render.layout import INSTANCE_FLOATS
 from render.opengl.context import object_program
-from render.opengl.layout import INSTANCE_FLOATS
 from scenes.asset import Asset
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from render.engine import EngineError
+from render.layout import SCENE_FLOATS, Layout
 from render.opengl.context import DepthArrays, open_context, resolve_program
-from render.opengl.layout import SCENE_FLOATS, Layout
 from render.opengl.meshes import SCENES, SHADOW_UNIT, Mesh, Programs
 from render.opengl.targets import PictureTarget, ShadowTarget
 from scenes.world import World

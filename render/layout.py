@@ -1,4 +1,4 @@
-"""Where everything stands in a batch of scenes, as the arrays the shaders read. NumPy only, no OpenGL."""
+"""Where everything stands in a batch of scenes, as the arrays that engines read; NumPy only."""
 
 from dataclasses import dataclass
 
@@ -48,8 +48,8 @@ class Arranger:
         self._shadow_size = shadow_size
         self._reach = 1.0 if len(world.scenery) < 2 and all(map(_convex, world.scenery)) else _SHADOW_REACH
 
-    def arrange(self, scene: Scene, size: tuple[int, int] | None = None) -> Layout:
-        """The scenes as arrays, the same for pictures of every `size`: all show the whole of the camera's.
+    def arrange(self, scene: Scene) -> Layout:
+        """The scenes as arrays, the same for pictures of every size: all show the whole of the camera's.
 
         Raises:
             ValueError: If an asset is out of range, a number of a filled slot, the camera or the light is not
