@@ -3,10 +3,11 @@
     python benchmarks/recover.py cube --count 100
     python benchmarks/recover.py tabletop --count 100 [--noise 0.03] [--engine software --drawn-by opengl]
 
-Pictures are drawn by one engine, rounded to 8 bits, and recovered with another or the same; nothing but the picture and
-the world is given. Counted are objects of which at least a tenth and at least 20 pixels are seen. An object is right if
-its asset is right and its position within 5 % of the distance. Cube pictures that do not determine the pose (another
-pose gives the engine's same picture) are counted apart. One line per picture, then a summary; --out keeps both as JSON.
+Pictures are drawn by one engine, rounded to 8 bits, and recovered with another or the same; nothing but the
+picture and the world is given. Counted are objects of which at least a tenth and at least 20 pixels are seen.
+An object is right if its asset is right and its position within 5 % of the distance. Cube pictures that do
+not determine the pose (another pose gives the engine's same picture) are counted apart. One line per picture,
+then a summary; --out keeps both as JSON.
 """
 
 import argparse
@@ -37,13 +38,18 @@ _RIGHT = 0.05  # of the distance
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure as the command line says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("world", choices=["cube", "tabletop"])
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--first", type=int, default=0, help="number of the first picture")
     parser.add_argument("--engine", default="opengl", help="that recovers")
     parser.add_argument("--drawn-by", default="opengl", help="engine that draws the pictures")
-    parser.add_argument("--noise", type=float, default=0.0, help="standard deviation added to encoded colours")
+    parser.add_argument(
+        "--noise", type=float, default=0.0, help="standard deviation added to encoded colours"
+    )
     parser.add_argument("--out", type=Path, help="JSON lines")
     options = parser.parse_args()
     torch.set_num_threads(1)  # two stall at barriers when the second core is busy
@@ -70,13 +76,24 @@ def _one(world: World, engine: Engine, number: int, options: argparse.Namespace)
     began = time.perf_counter()
     recovery = recover(image, world, engine=options.engine)
     seconds = time.perf_counter() - began
-    row = {"picture": number, "seconds": round(seconds, 2), "renders": recovery.renders, "loss": recovery.loss}
+    row = {
+        "picture": number,
+        "seconds": round(seconds, 2),
+        "renders": recovery.renders,
+        "loss": recovery.loss,
+    }
     if world.name == "cube":
-        error = rotation_error(world.assets[0], matrix(recovery.scene.rotation[0, :1]), matrix(truth.rotation[0, :1]))
+        error = rotation_error(
+            world.assets[0], matrix(recovery.scene.rotation[0, :1]), matrix(truth.rotation[0, :1])
+        )
         judge = Judge(engine, world, Evidence(image))
         hypotheses, _ = same_picture(judge, judge.fit(truth))
         best = min(
-            float(rotation_error(world.assets[0], matrix(h.scene.rotation[0, :1]), matrix(truth.rotation[0, :1]))[0])
+            float(
+                rotation_error(
+                    world.assets[0], matrix(h.scene.rotation[0, :1]), matrix(truth.rotation[0, :1])
+                )[0]
+            )
             for h in recovery.hypotheses
         )
         return row | {
@@ -86,7 +103,8 @@ def _one(world: World, engine: Engine, number: int, options: argparse.Namespace)
             "best_hypothesis_degrees": math.degrees(best),
         }
     fractions = visible_fractions(engine, truth, size=engine.size)
-    assert fractions is not None and frame.instance_id is not None
+    assert fractions is not None
+    assert frame.instance_id is not None
     pixels = [int((frame.instance_id[0] == s).sum()) for s in range(truth.slots)]
     return row | _matched(world, truth, recovery, fractions[0].tolist(), pixels)
 
@@ -107,7 +125,11 @@ def _matched(
             if truth.asset[0, t] == found.asset[0, e] and error < _RIGHT:
                 cost[i, j] = error
     objects, used = [], 0
-    pairs = {int(i): int(j) for i, j in zip(*linear_sum_assignment(cost), strict=True) if cost[i, j] < 1e3} if est and true else {}
+    pairs = (
+        {int(i): int(j) for i, j in zip(*linear_sum_assignment(cost), strict=True) if cost[i, j] < 1e3}
+        if est and true
+        else {}
+    )
     for i, t in enumerate(true):
         asset = world.assets[int(truth.asset[0, t])]
         one = {"asset": asset.name, "wanted": wanted[t], "seen": round(fractions[t], 3), "right": i in pairs}
@@ -155,7 +177,9 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "objects": len(objects),
         "recall": f"{len(right) / len(objects):.3f}",
         "precision": f"{len(right) / max(1, found):.3f}",
-        "pictures entirely right": sum(all(o["right"] for o in r["objects"] if o["wanted"]) and not r["wrong"] for r in rows),
+        "pictures entirely right": sum(
+            all(o["right"] for o in r["objects"] if o["wanted"]) and not r["wrong"] for r in rows
+        ),
         "median position error [% of distance]": f"{100 * np.median(position):.4f}",
         "95th percentile": f"{100 * np.quantile(position, 0.95):.4f}",
         "median rotation error [degrees]": f"{np.median([o['degrees'] for o in right]):.3f}",
@@ -169,7 +193,11 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _times(rows: list[dict[str, Any]]) -> dict[str, str]:
     seconds = np.array([r["seconds"] for r in rows])
-    return {"seconds, median": f"{np.median(seconds):.2f}", "95th": f"{np.quantile(seconds, 0.95):.1f}", "most": f"{seconds.max():.1f}"}
+    return {
+        "seconds, median": f"{np.median(seconds):.2f}",
+        "95th": f"{np.quantile(seconds, 0.95):.1f}",
+        "most": f"{seconds.max():.1f}",
+    }
 
 
 if __name__ == "__main__":

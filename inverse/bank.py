@@ -19,7 +19,9 @@ _MOST = 120_000  # candidates of one bank
 class Bank:
     """All candidates of a world on a grid of its free moves, sketched once for a camera."""
 
-    def __init__(self, sketcher: Sketcher, world: World, moves: Moves, pinhole: Pinhole, view: View, *, seed: int = 0) -> None:
+    def __init__(
+        self, sketcher: Sketcher, world: World, moves: Moves, pinhole: Pinhole, view: View, *, seed: int = 0
+    ) -> None:
         self.sketcher, self.view = sketcher, view
         grid = _grid(world, moves, pinhole, view, seed)
         linear, translation = pinhole.place(grid)
@@ -43,19 +45,27 @@ class Bank:
         parts = []
         for i in range(0, len(c), 4096):
             j = slice(i, i + 4096)
-            sketch = self.sketcher.draw(c.asset[j], linear[j], translation[j], view, window=window, coarse=True)
+            sketch = self.sketcher.draw(
+                c.asset[j], linear[j], translation[j], view, window=window, coarse=True
+            )
             parts.append(self.sketcher.footprints(sketch, view))
         return _joined(parts)
 
-    def score_larger(self, lamp: Lamp, target: Target, rest: Rest, chosen: Tensor) -> Float[Tensor, "candidate"]:
+    def score_larger(
+        self, lamp: Lamp, target: Target, rest: Rest, chosen: Tensor
+    ) -> Float[Tensor, "candidate"]:
         """The same as `score` for `chosen` candidates, drawn twice as large as the bank's own sketches."""
         v = self.view
-        view = View((v.focal[0] * 2, v.focal[1] * 2), (v.centre[0] * 2, v.centre[1] * 2), v.height * 2, v.width * 2)
+        view = View(
+            (v.focal[0] * 2, v.focal[1] * 2), (v.centre[0] * 2, v.centre[1] * 2), v.height * 2, v.width * 2
+        )
         footprints = self._draw(self.candidates[chosen], view, min(2 * self._window, view.height, view.width))
         return self.sketcher.score(footprints, self.sketcher.shade(footprints, lamp), None, target, rest)
 
-    def score(self, lamp: Lamp, target: Target, rest: Rest, chosen: Tensor | None = None) -> Float[Tensor, "candidate"]:
-        """Change of the number of wrong pixels that each candidate (or each `chosen` one) brings over the rest."""
+    def score(
+        self, lamp: Lamp, target: Target, rest: Rest, chosen: Tensor | None = None
+    ) -> Float[Tensor, "candidate"]:
+        """Change of the number of wrong pixels that each (or each `chosen`) candidate brings."""
         key = (*[float(v) for v in lamp.direction], lamp.intensity, lamp.ambient)
         if self._shaded is None or self._shaded[0] != key:
             self._shaded = (key, self.sketcher.shade(self.footprints, lamp))
@@ -63,7 +73,13 @@ class Bank:
 
 
 def spread(
-    c: Candidates, score: Float[Tensor, "candidate"], most: int, *, distance: float, turn: float, per_asset: int
+    c: Candidates,
+    score: Float[Tensor, "candidate"],
+    most: int,
+    *,
+    distance: float,
+    turn: float,
+    per_asset: int,
 ) -> Tensor:
     """Indices of the best candidates, none close to a better one of the same asset (non-maximum suppression).
 
@@ -80,7 +96,8 @@ def spread(
     asset, position = c.asset[order].numpy(), c.translation[order].numpy()
     rotation = c.rotation[order].reshape(-1, 9).numpy()
     alike = 1.0 + 2.0 * math.cos(min(turn, math.pi))
-    alive, kept, counts = np.ones(len(order), bool), [], {}
+    alive, kept = np.ones(len(order), bool), []
+    counts: dict[int, int] = {}
     for i in range(len(order)):
         if not alive[i] or counts.get(asset[i], 0) >= per_asset:
             continue
@@ -125,8 +142,14 @@ def _grid(world: World, moves: Moves, pinhole: Pinhole, view: View, seed: int) -
     sizes = _sizes(world)
     parts = []
     for a in range(len(world.assets)):
-        turns = yaws(_yaw_ticks(world, float(moves.period[a]), 20.0 if world.assets[a].texture is not None else 40.0)) if moves.upright else rotations(1 if moves.spheres[a] else 2000, seed)
-        i, j, k = torch.meshgrid(torch.arange(len(places)), torch.arange(len(turns)), torch.arange(len(sizes)), indexing="ij")
+        if moves.upright:
+            degrees = 40.0 if world.assets[a].texture is None else 20.0  # a texture tells turns apart better
+            turns = yaws(_yaw_ticks(world, float(moves.period[a]), degrees))
+        else:
+            turns = rotations(1 if moves.spheres[a] else 2000, seed)
+        i, j, k = torch.meshgrid(
+            torch.arange(len(places)), torch.arange(len(turns)), torch.arange(len(sizes)), indexing="ij"
+        )
         i, j, k = i.reshape(-1), j.reshape(-1), k.reshape(-1)
         parts.append(Candidates(torch.full_like(i, a), turns[j], places[i], sizes[k]))
     grid = join(parts)
@@ -165,5 +188,8 @@ def _joined(parts: list[Footprints]) -> Footprints:
         total += int(p.starts[-1])
     return Footprints(
         torch.cat(starts).int(),
-        *[torch.cat([getattr(p, name) for p in parts]) for name in ("pixel", "inverse_depth", "normal", "albedo", "tinted")],
+        *[
+            torch.cat([getattr(p, name) for p in parts])
+            for name in ("pixel", "inverse_depth", "normal", "albedo", "tinted")
+        ],
     )

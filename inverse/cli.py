@@ -116,6 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             print(report())
             return 0
+        absent = [p for p in _inputs(command) if not p.exists()]
+        if absent:
+            return _fail(f"{absent[0]}: there is no such file")
+
         from inverse import commands
 
         with _plain_warnings():
@@ -129,6 +133,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output, `head` for one, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _inputs(command: Recover | Render | Sample) -> list[Path]:
+    """Files to be read. They are looked for before PyTorch is imported, which takes seconds."""
+    match command:
+        case Recover():
+            files = [command.image, *command.asset, command.camera, command.mask, command.start]
+        case Render():
+            files = [command.scene]
+        case _:
+            files = []
+    return [f for f in files if f is not None]
 
 
 def _parse(arguments: Sequence[str]) -> Any:

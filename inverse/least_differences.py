@@ -52,7 +52,7 @@ class Judge:
         self._finer: Judge | None = None
 
     def coarser(self, side: int) -> "Judge":
-        """A judge of the same picture with its longer side at most `side` pixels; its renders count here too."""
+        """A judge of the same picture, about `side` pixels long; its renders count here too."""
         height, width = self.evidence.size
         fold = max(1, round(max(height, width) / side))
         rough = Judge(self.engine, self.world, self.evidence.resized((height // fold, width // fold)))
@@ -60,12 +60,14 @@ class Judge:
         return rough
 
     def draw(self, scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
-        """rgb [B, H, W, 3], instance ids [B, H, W] and inverse depth [B, H, W] of a batch, at the evidence's size."""
+        """Colours [B, H, W, 3], instance ids and inverse depth [B, H, W], at the evidence's size."""
         images, ids, depths = [], [], []
         for i in range(0, len(scene), _BATCH):
             frame = self.engine.render(scene[i : i + _BATCH], size=self.evidence.size)
             if frame.instance_id is None or frame.depth is None:
-                raise ValueError(f"recovery needs an engine that gives instance ids and depth; {self.engine.name} does not")
+                raise ValueError(
+                    f"recovery needs an engine that gives instance ids and depth; {self.engine.name} does not"
+                )
             images.append(frame.rgb)
             ids.append(frame.instance_id)
             depths.append(1.0 / frame.depth.clamp_min(1e-6))
@@ -91,25 +93,39 @@ class Judge:
         return self.evidence.cost(image, covered(ids, self.world.count[1]).float())
 
     def steps(self, scene: Scene, pixels: float) -> Float[Tensor, "parameter"]:
-        """A step for each entry of theta that moves outlines by about `pixels`, or changes colours visibly."""
+        """For each entry of theta a step that moves outlines by about `pixels`, or changes colours."""
         world, moves = self.world, self.moves
         slots = list(range(world.count[1]))
         asset = scene.asset[0].clamp_min(0)
         objects = Candidates(asset, matrix(scene.rotation[0]), scene.translation[0], scene.scale[0])
         pinhole = Pinhole.of(scene.camera)
         per_slot = moves.steps(objects, pinhole, pinhole.view(*self.evidence.size), pixels)
-        names = ["xyz"[k] for k in moves.axes] + (["yaw"] if moves.upright else [f"rotation_{a}" for a in "xyz"])
+        names = ["xyz"[k] for k in moves.axes] + (
+            ["yaw"] if moves.upright else [f"rotation_{a}" for a in "xyz"]
+        )
         names += ["scale"] if moves.sized else []
         lookup = {f"object{s}.{name}": float(per_slot[s, k]) for s in slots for k, name in enumerate(names)}
         width = pixels / self.evidence.size[1]
         lookup |= {"camera.azimuth": width, "camera.elevation": width}
         lookup["camera.distance"] = width * float(scene.camera.translation[0].norm().clamp_min(0.1))
         lookup["camera.focal"] = width * float(scene.camera.focal[0, 1])
-        return torch.tensor([lookup.get(n) or _SMOOTH.get(g, 0.02) for n, g in zip(world.names, world.groups, strict=True)])
+        return torch.tensor(
+            [lookup.get(n) or _SMOOTH.get(g, 0.02) for n, g in zip(world.names, world.groups, strict=True)]
+        )
 
-    def polish(self, start: Fit, *, free: Bool[Tensor, "parameter"] | None = None, iterations: int, pixels: float = 0.7) -> Fit:
-        """Levenberg-Marquardt on theta: central differences of the engine's pictures for what moves outlines, one-sided
-        ones for colours and light; several dampings are tried at once, with weights of rho and of a wider rho.
+    def polish(
+        self,
+        start: Fit,
+        *,
+        free: Bool[Tensor, "parameter"] | None = None,
+        iterations: int,
+        pixels: float = 0.7,
+    ) -> Fit:
+        """Levenberg-Marquardt on theta.
+
+        The Jacobian is made of central differences of the engine's pictures for what moves outlines, of
+        one-sided ones for colours and light. Several dampings are tried at once, with the weights of rho and of
+        a wider rho.
 
         Args:
             start: Where to begin.
@@ -129,7 +145,8 @@ class Judge:
             limit = 5.0 * self.steps(best.scene, pixels)[columns]
             trials = []
             for normal, descent in self._normals(best, columns, pixels):
-                # what lies at the end of its range and wants out stays there, so that the others do not count on it
+                # what lies at the end of its range and wants out stays there, so that the others do not count
+                # on it
                 stays = self._outward(theta, columns, descent)
                 descent = torch.where(stays, 0.0, descent)
                 for factor in _DAMPINGS:
@@ -150,7 +167,11 @@ class Judge:
                     break
                 continue
             factor = _DAMPINGS[k % len(_DAMPINGS)]
-            best, damping, stuck = Fit(scenes[k], image[k], cost[k], ids[k]), min(1e3, max(1e-5, damping * factor)), 0
+            best, damping, stuck = (
+                Fit(scenes[k], image[k], cost[k], ids[k]),
+                min(1e3, max(1e-5, damping * factor)),
+                0,
+            )
             if self.watch:
                 self.watch(best)
             if gain < max(0.05, 2e-3 * best.total):
@@ -158,7 +179,7 @@ class Judge:
         return best
 
     def covariance(self, fit: Fit, columns: Tensor) -> Float[Tensor, "column column"]:
-        """Covariance of some entries of theta, the others held: inverse curvature times the residual's variance."""
+        """Covariance of some entries of theta, the others held: inverse curvature by residual variance."""
         normal, _ = self._normals(fit, columns, 0.5)[0]
         # under rho a right pixel's squared difference has weight 1 / tau^2
         variance = float((fit.image - self.evidence.image).square().median()) / 0.455 / self.evidence.tau**2

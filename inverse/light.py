@@ -15,15 +15,19 @@ from scenes import Interval, LightPrior, Scene, World
 def lights(world: World, scene: Scene, *, few: bool = False) -> Scene:
     """A scene under lights from all directions that the world allows.
 
-    Where there is scenery each is as bright on flat ground as the scene's own, for the ground tells that; else the
-    strengths are typical, and `exposed` fits them. `few`: only the azimuth varies.
+    Where there is scenery each is as bright on flat ground as the scene's own, for the ground tells that;
+    else the strengths are typical, and `exposed` fits them. `few`: only the azimuth varies.
     """
     theta, light = world.pack(scene)[0], world.light
-    level = float(scene.light.ambient[0] + scene.light.intensity[0] * scene.light.direction[0, 1].clamp_min(0.0))
+    level = float(
+        scene.light.ambient[0] + scene.light.intensity[0] * scene.light.direction[0, 1].clamp_min(0.0)
+    )
     rows = []
     if world.scenery:
         heights = 1 if few else 2
-        directions = product(_inside(light.azimuth, 12), _inside(light.elevation, heights), _inside(light.ambient, heights))
+        directions = product(
+            _inside(light.azimuth, 12), _inside(light.elevation, heights), _inside(light.ambient, heights)
+        )
         strengths = [(a, e, *_of_level(light, level, math.sin(e), m)) for a, e, m in directions]
     else:
         directions = product(_inside(light.azimuth, 8), _inside(light.elevation, 4), (0.3, 0.7))
@@ -41,8 +45,8 @@ def lights(world: World, scene: Scene, *, few: bool = False) -> Scene:
 def exposed(judge: Judge, scenes: Scene) -> Scene:
     """The scenes with objects as bright as the picture's.
 
-    Each free tint is scaled so that its object's mean linear colour is the picture's. Where no scenery tells how strong
-    the light is, the light is scaled likewise for objects of known colour.
+    Each free tint is scaled so that its object's mean linear colour is the picture's. Where no scenery tells
+    how strong the light is, the light is scaled likewise for objects of known colour.
     """
     world = judge.world
     image, ids, _ = judge.draw(scenes)
@@ -62,14 +66,22 @@ def exposed(judge: Judge, scenes: Scene) -> Scene:
         scale = (target * seen).sum((1, 2, 3)) / (image * seen).sum((1, 2, 3)).clamp_min(1e-6)
         scale = torch.where(known.flatten(1).any(1), scale, 1.0)
         if world.light.intensity.free:
-            light = replace(light, intensity=(light.intensity * scale).clamp(world.light.intensity.low, world.light.intensity.high))
+            light = replace(
+                light,
+                intensity=(light.intensity * scale).clamp(
+                    world.light.intensity.low, world.light.intensity.high
+                ),
+            )
         if world.light.ambient.free:
-            light = replace(light, ambient=(light.ambient * scale).clamp(world.light.ambient.low, world.light.ambient.high))
+            light = replace(
+                light,
+                ambient=(light.ambient * scale).clamp(world.light.ambient.low, world.light.ambient.high),
+            )
     return replace(scenes, colour=colour, light=light)
 
 
 def relight(judge: Judge, fit: Fit, *, most: int = 3) -> Fit:
-    """The best of many lights for the objects found so far, the `most` best polished; never worse than `fit`."""
+    """The fit under the best of many lights, the `most` best polished; never worse than `fit`."""
     world = judge.world
     if not world.light.azimuth.free:
         return fit
@@ -87,7 +99,7 @@ def of_slot(world: World, slot: int) -> Tensor:
 
 
 def _of_level(light: LightPrior, level: float, height: float, ambient: float) -> tuple[float, float]:
-    """Ambient and intensity that light flat ground to `level`, ambient as near to the wanted as the ranges allow."""
+    """Ambient and intensity that light flat ground to `level`, the ambient as near as the ranges allow."""
     height = max(0.2, height)
     intensity = min(max((level - ambient) / height, light.intensity.low), light.intensity.high)
     return level - intensity * height, intensity

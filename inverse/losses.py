@@ -43,7 +43,9 @@ class Evidence:
         return replace(self, image=image, mask=mask)
 
     def cost(
-        self, image: Float[Tensor, "batch height width 3"], covered: Float[Tensor, "batch height width"] | None = None
+        self,
+        image: Float[Tensor, "batch height width 3"],
+        covered: Float[Tensor, "batch height width"] | None = None,
     ) -> Float[Tensor, "batch height width"]:
         """Wrong pixels: rho of the colour difference plus the weighted squared error of the coverage."""
         square = (image - self.image).square().sum(-1)
@@ -53,7 +55,9 @@ class Evidence:
         return cost
 
 
-def resize(image: Float[Tensor, "batch height width channel"], size: tuple[int, int]) -> Float[Tensor, "batch h w channel"]:
+def resize(
+    image: Float[Tensor, "batch height width channel"], size: tuple[int, int]
+) -> Float[Tensor, "batch h w channel"]:
     """Resample with an antialiasing filter; exact block means where the size divides."""
     height, width = image.shape[1:3]
     x = image.permute(0, 3, 1, 2)
@@ -67,8 +71,8 @@ def resize(image: Float[Tensor, "batch height width channel"], size: tuple[int, 
 def noise_floor(difference: Float[Tensor, "height width 3"], tau: float = TAU) -> float:
     """Expected rho of a pixel that is right, given the picture's noise.
 
-    The noise's standard deviation comes from the median of the squared difference, of which more than half must be
-    explained already; the difference is taken as Gaussian.
+    The noise's standard deviation comes from the median of the squared difference, of which more than half
+    must be explained already; the difference is taken as Gaussian.
     """
     variance = float(difference.square().sum(-1).median()) / _CHI2_3_MEDIAN
     if variance <= 0.0:

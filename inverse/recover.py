@@ -45,10 +45,10 @@ def recover(
     steps: int | None = None,
     progress: bool = False,
 ) -> Recovery:
-    """The scene behind a picture: which assets are there, their poses, sizes and colours, the light, the camera.
+    """The scene behind a picture: its assets, their poses, sizes and colours, the light, the camera.
 
-    Search proposes objects from small sketches, gradients refine what starts coarse, least differences of the engine's
-    pictures finish, and the engine's own picture judges. The same arguments give the same answer.
+    Search proposes objects from small sketches, gradients refine what starts coarse, least differences of the
+    engine's pictures finish, and the engine's own picture judges. The same arguments give the same answer.
 
     Args:
         image: sRGB-encoded in [0, 1], of the world's camera's width and height; or a file.
@@ -57,7 +57,8 @@ def recover(
         operator: Of the manual strategy.
         engine: Whose pictures are compared: "auto", "opengl" or "software".
         mask: Where the objects are, if that is known. Without one a uniform background gives it.
-        start: A scene to begin from (B = 1). Then search is used only if refining it does not explain the picture.
+        start: A scene to begin from (B = 1). Then search is used only if refining it does not explain the
+            picture.
         seed: Turns the grid of rotations that search begins from.
         device: Where gradient operators run.
         steps: Of gradient refinement; None: 60. 0 leaves it out.
@@ -67,8 +68,8 @@ def recover(
         The recovery. It may hold no object; each object has its verdict.
 
     Raises:
-        ValueError: If the image does not fit the world's camera, a name is unknown, or objects float freely before a
-            background that is not uniform and there is no mask.
+        ValueError: If the image does not fit the world's camera, a name is unknown, or objects float freely
+            before a background that is not uniform and there is no mask.
         EngineError: If the engine cannot be opened.
     """
     if not isinstance(image, Tensor):
@@ -76,7 +77,9 @@ def recover(
         image, mask = picture.rgb, read if mask is None else mask
     expected = (world.camera.height, world.camera.width, 3)
     if tuple(image.shape) != expected:
-        raise ValueError(f"the image must have shape {list(expected)} as the world's camera, got {list(image.shape)}")
+        raise ValueError(
+            f"the image must have shape {list(expected)} as the world's camera, got {list(image.shape)}"
+        )
     free = world.placement == "free" and all(i.free for i in world.position)
     size = _judged_size(world, _FREE_SIDE if free else _GRID_SIDE)
     background = background_of(image) if free else None
@@ -85,11 +88,25 @@ def recover(
     else:
         covered = None if background is None else foreground(image, background)
     if free and covered is None:
-        raise ValueError("the background has no uniform colour, so the objects' outlines are not known: give a mask")
+        raise ValueError(
+            "the background has no uniform colour, so the objects' outlines are not known: give a mask"
+        )
     evidence = Evidence(image, covered).resized(size)
-    with open_engine(engine, world, size=size) as opened, tqdm(disable=not progress, unit=" pictures", leave=False) as bar:
+    with (
+        open_engine(engine, world, size=size) as opened,
+        tqdm(disable=not progress, unit=" pictures", leave=False) as bar,
+    ):
         render = differentiable(opened, strategy, operator=operator)
-        work = _Work(opened, world, evidence, render, RefineSettings(steps=60 if steps is None else steps), device, seed, bar)
+        work = _Work(
+            opened,
+            world,
+            evidence,
+            render,
+            RefineSettings(steps=60 if steps is None else steps),
+            device,
+            seed,
+            bar,
+        )
         fit = work.run(start, None if background is None else decode_srgb(background))
         return work.recovery(fit, strategy, operator, seed)
 
@@ -108,7 +125,13 @@ class _Work:
         seed: int,
         bar: "tqdm[None]",
     ) -> None:
-        self.world, self.evidence, self.render, self.settings, self.bar = world, evidence, render, settings, bar
+        self.world, self.evidence, self.render, self.settings, self.bar = (
+            world,
+            evidence,
+            render,
+            settings,
+            bar,
+        )
         self.device, self.began = device, time.perf_counter()
         self.judge = Judge(engine, world, evidence)
         self.judge.watch = lambda fit: self.note("least differences", fit)
@@ -149,23 +172,25 @@ class _Work:
         loss = fit.total / fit.cost.numel()
         self.history.append(Step(stage, loss, self.judge.renders, time.perf_counter() - self.began))
         self.frames.append(fit.image)
-        self.bar.set_description(f"{stage}: {len(filled_slots(fit))} objects, {fit.total:.0f} wrong pixels")
+        count = len(filled_slots(fit))
+        found = f"{count} object{'s' * (count != 1)}, {fit.total:.0f} wrong pixels"
+        self.bar.set_description(f"{stage}: {found}", refresh=False)
         self.bar.update(self.judge.renders - self.bar.n)
 
     def recovery(self, fit: Fit, strategy: str, operator: str, seed: int) -> Recovery:
         """Everything that is to be told of the result."""
         floor = noise_floor(fit.image - self.evidence.image, self.evidence.tau)
-        hypotheses, others = same_picture(self.judge, fit)
-        objects = found_objects(self.judge, fit, floor, others)
+        hypotheses, poses = same_picture(self.judge, fit)
+        objects = found_objects(self.judge, fit, floor, poses)
         loss = fit.total / fit.cost.numel()
         messages = [f"{o.asset}: {o.reason}." for o in objects if o.reason]
         wrong = max(0.0, loss - floor)
         if wrong > _UNEXPLAINED:
             messages.append(f"{wrong:.1%} of the picture is not explained.")
         if hypotheses:
-            messages.append(
-                f"The picture is ambiguous: {len(hypotheses)} other scene{'s' * (len(hypotheses) > 1)} give it too; see hypotheses."
-            )
+            count = len(hypotheses)
+            others = f"{count} other scenes give" if count > 1 else "another scene gives"
+            messages.append(f"The picture is ambiguous: {others} it too; see hypotheses.")
         self.note("result", fit)
         keep = torch.linspace(0, len(self.frames) - 1, min(_FRAMES, len(self.frames))).round().long().tolist()
         return Recovery(

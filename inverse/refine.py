@@ -34,9 +34,9 @@ def descend(
 ) -> Scene:
     """Follow the strategy's gradient of the blurred squared difference from each of K scenes.
 
-    Adam (Kingma and Ba 2015) on theta, each entry in units of the step that moves an outline by one pixel, so that
-    metres, radians and colours go equally fast. Blur, stride and picture size go from coarse to fine. A scene whose
-    gradient is not finite stays where it is.
+    Adam (Kingma and Ba 2015) on theta, each entry in units of the step that moves an outline by one pixel, so
+    that metres, radians and colours go equally fast. Blur, stride and picture size go from coarse to fine. A
+    scene whose gradient is not finite stays where it is.
 
     Args:
         render: `render.differentiable(engine, strategy)`.

@@ -1,25 +1,26 @@
 """Search: which objects are in the picture. Birth from a bank of sketches, then repair, judged by the engine.
 
-Each step proposes with sketches, which cost microseconds, and decides with the engine's own picture, which costs
-milliseconds. Costs are numbers of wrong pixels (see `losses`); `object_price` is what one more object must save.
+Each step proposes with sketches, which cost microseconds, and decides with the engine's own picture, which
+costs milliseconds. Costs are numbers of wrong pixels (see `losses`); `object_price` is what one more object
+must save.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from inverse.bank import Bank, rotations, spread, yaws
-from inverse.candidates import Candidates, Moves, Pinhole, candidates_of, join
+from inverse.candidates import Candidates, Moves, Pinhole, candidates_of
 from inverse.least_differences import Fit, Judge, with_object
 from inverse.light import lights, of_slot, relight
 from inverse.losses import noise_floor, resize
 from inverse.sketch import Lamp, Rest, Sketcher, Target
 from inverse.sketch_refine import Level, refine
-from scenes import Scene, World, stack
+from scenes import Scene, stack
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,18 @@ class Search:
     def _first_birth(self, fit: Fit) -> Fit:
         """The first object, with the light under which it explains most.
 
-        Before an object is known nothing tells where the light comes from, and an asset of known colour is not recognised
-        under a wrong one: objects are proposed under the best light of each quarter of the directions.
+        Before an object is known nothing tells where the light comes from, and an asset of known colour is
+        not recognised under a wrong one: objects are proposed under the best light of each quarter of the
+        directions.
         """
         if not self.world.light.azimuth.free:
             return fit
         several = lights(self.world, fit.scene, few=True)
-        bank, target, rest = self._bank(fit.scene), self._target(self.quarter), self._rest(fit.scene, self.quarter)
+        bank, target, rest = (
+            self._bank(fit.scene),
+            self._target(self.quarter),
+            self._rest(fit.scene, self.quarter),
+        )
         gains = []
         for i in range(len(several)):
             score = bank.score(self.lamp(several[i]), target, rest)
@@ -125,7 +131,11 @@ class Search:
             k = min(range(start, min(start + quarter, len(several))), key=gains.__getitem__)
             under = self.judge.fit(several[k])
             c, tint, change = self._propose(under)
-            scenes = [with_object(under.scene, 0, c[[i]], tint[i]) for i in range(min(4, len(c))) if float(change[i]) < -self.settings.object_price]
+            scenes = [
+                with_object(under.scene, 0, c[[i]], tint[i])
+                for i in range(min(4, len(c)))
+                if float(change[i]) < -self.settings.object_price
+            ]
             trials += [self.judge.fit(s) for s in scenes]
         trials = [t for t in trials if t.total < fit.total - self.settings.object_price]
         if not trials:
@@ -146,13 +156,17 @@ class Search:
     def _bank(self, scene: Scene) -> Bank:
         if self._made is None:
             pinhole = Pinhole.of(scene.camera)
-            self._made = Bank(self.sketcher, self.world, self.moves, pinhole, pinhole.view(*self.quarter), seed=self.seed)
+            self._made = Bank(
+                self.sketcher, self.world, self.moves, pinhole, pinhole.view(*self.quarter), seed=self.seed
+            )
         return self._made
 
     def _target(self, size: tuple[int, int]) -> Target:
         e = self.evidence.resized(size)
         mask = torch.zeros(size) if e.mask is None else e.mask
-        return Target(e.image.contiguous(), mask.contiguous(), 0.0 if e.mask is None else e.mask_weight, e.tau)
+        return Target(
+            e.image.contiguous(), mask.contiguous(), 0.0 if e.mask is None else e.mask_weight, e.tau
+        )
 
     def _rest(self, scenes: Scene, size: tuple[int, int]) -> Rest:
         """The engine's picture of scenes as what a sketch is laid over, at a smaller size."""
@@ -179,13 +193,16 @@ class Search:
 
     # ---- birth
 
-    def _propose(self, fit: Fit, *, near: Tensor | None = None, late: bool = False) -> tuple[Candidates, Tensor, Tensor]:
-        """Objects that would explain what is wrong, best first: candidates, linear tints, change of wrong pixels.
+    def _propose(
+        self, fit: Fit, *, near: Tensor | None = None, late: bool = False
+    ) -> tuple[Candidates, Tensor, Tensor]:
+        """Objects that would explain what is wrong: candidates, linear tints, change of wrong pixels.
 
         Args:
             fit: What is explained already.
             near: Only objects over these pixels, [H, W].
-            late: Only objects over pixels that are wrong; these, as those `near`, are scored at twice the size.
+            late: Only objects over pixels that are wrong; these, as those `near`, are scored at twice the
+                size.
         """
         settings, lamp, bank = self.settings, self.lamp(fit.scene), self._bank(fit.scene)
         pool, cell, turn = bank.candidates, 0.08 * self._reach(), math.pi
@@ -196,7 +213,9 @@ class Search:
             turn = math.pi if near is None else 0.5
             chosen = where.nonzero()[:, 0]
             if len(chosen) > _LOCAL:
-                score = bank.score(lamp, self._target(self.quarter), self._rest(fit.scene, self.quarter), chosen)
+                score = bank.score(
+                    lamp, self._target(self.quarter), self._rest(fit.scene, self.quarter), chosen
+                )
                 chosen = chosen[score.argsort()[:_LOCAL]]
             pool = pool[chosen]
             if len(chosen) == 0:
@@ -226,7 +245,15 @@ class Search:
         pinhole, lamp = Pinhole.of(fit.scene.camera), self.lamp(fit.scene)
         zero = torch.zeros(len(start), dtype=torch.int32)
         coarse, _, change = refine(
-            self.sketcher, self.moves, pinhole, self._level(fit.scene, False), lamp, start, zero, self._rest(fit.scene, self.half), iterations=6
+            self.sketcher,
+            self.moves,
+            pinhole,
+            self._level(fit.scene, False),
+            lamp,
+            start,
+            zero,
+            self._rest(fit.scene, self.half),
+            iterations=6,
         )
         keep = spread(coarse, change, finalists, distance=0.02 * self._reach(), turn=0.3, per_asset=per_asset)
         if len(keep) == 0:
@@ -245,8 +272,10 @@ class Search:
         order = change.argsort()
         return fine[order], self._tint(fine, tint)[order], 4.0 * change[order]
 
-    def _births(self, fit: Fit, price: float, *, most: int | None = None, relit: int = 0, late: bool = False) -> Fit:
-        """Add objects one after another while each saves its price; after the first `relit` the light is searched anew."""
+    def _births(
+        self, fit: Fit, price: float, *, most: int | None = None, relit: int = 0, late: bool = False
+    ) -> Fit:
+        """Add objects while each saves its price; after the first `relit` the light is searched anew."""
         born = 0
         while most is None or born < most:
             empty = (fit.scene.asset[0] < 0).nonzero()[:, 0]
@@ -272,7 +301,10 @@ class Search:
         rows, columns = (fit.instance_id == slot).nonzero(as_tuple=True)
         if len(rows) == 0:
             return float(fit.cost.numel())
-        box = fit.cost[max(0, int(rows.min()) - 4) : int(rows.max()) + 5, max(0, int(columns.min()) - 4) : int(columns.max()) + 5]
+        box = fit.cost[
+            max(0, int(rows.min()) - 4) : int(rows.max()) + 5,
+            max(0, int(columns.min()) - 4) : int(columns.max()) + 5,
+        ]
         return float((box - self.floor).sum())
 
     def _slots(self, fit: Fit) -> list[int]:
@@ -286,7 +318,14 @@ class Search:
             if self.content(fit) or self.judge.renders > end:
                 break
             before = self._price(fit, price)
-            for move in (self._deaths, self._relit, self._late_birth, self._rescans, self._exchanges, self._rebirths):
+            for move in (
+                self._deaths,
+                self._relit,
+                self._late_birth,
+                self._rescans,
+                self._exchanges,
+                self._rebirths,
+            ):
                 fit = move(fit, price)
                 if self.content(fit) or self.judge.renders > end:
                     break
@@ -334,9 +373,13 @@ class Search:
             starts = self._turned(base)
             rest = self.judge.fit(fit.scene.without(slot))
             c, tint, _ = self._refined(rest, starts, 5)
-            trials = [self.judge.fit(with_object(fit.scene, slot, c[[i]], tint[i])) for i in range(min(3, len(c)))]
+            trials = [
+                self.judge.fit(with_object(fit.scene, slot, c[[i]], tint[i])) for i in range(min(3, len(c)))
+            ]
             if trials:
-                best = self.judge.polish(min(trials, key=lambda f: f.total), free=of_slot(self.world, slot), iterations=4)
+                best = self.judge.polish(
+                    min(trials, key=lambda f: f.total), free=of_slot(self.world, slot), iterations=4
+                )
                 fit = self._accept(best, fit, price, 1.0, f"turn of {self._name(fit, slot)}")
         return fit
 
@@ -352,7 +395,9 @@ class Search:
             return Candidates(many.asset, turns @ many.rotation, many.translation, many.scale)
         many = base.repeat(5)
         shift = torch.zeros(5, self.moves.count)
-        shift[1:, :2] = 0.012 * self._reach() * torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        shift[1:, :2] = (
+            0.012 * self._reach() * torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        )
         return self.moves.apply(many, shift)
 
     def _exchanges(self, fit: Fit, price: float) -> Fit:
@@ -367,7 +412,9 @@ class Search:
             scenes = stack([with_object(fit.scene, slot, c[[i]], tint[i]) for i in range(len(c))])
             margin = max(1.0, self.settings.gain_share * max(0.0, self.excess(fit)))
             for k in self.judge.costs(scenes).argsort()[:2].tolist():
-                trial = self.judge.polish(self.judge.fit(scenes[k]), free=of_slot(self.world, slot), iterations=3)
+                trial = self.judge.polish(
+                    self.judge.fit(scenes[k]), free=of_slot(self.world, slot), iterations=3
+                )
                 if trial.total < 1.5 * fit.total:
                     trial = self.judge.polish(trial, iterations=2)
                 better = self._accept(trial, fit, price, margin, f"exchange of {self._name(fit, slot)}")
@@ -397,7 +444,9 @@ class Search:
             trial = self._births(self.judge.fit(scene), price, most=len(drop) + 1, late=True)
             trial = self.judge.polish(trial, iterations=4)
             margin = max(1.0, self.settings.gain_share * max(0.0, self.excess(fit)))
-            better = self._accept(trial, fit, price, margin, "rebirth of " + ", ".join(self._name(fit, s) for s in drop))
+            better = self._accept(
+                trial, fit, price, margin, "rebirth of " + ", ".join(self._name(fit, s) for s in drop)
+            )
             if better is not fit:
                 return better
         return fit

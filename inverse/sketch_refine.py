@@ -52,18 +52,23 @@ def refine(
 ) -> tuple[Candidates, Float[Tensor, "candidate 3"], Float[Tensor, "candidate"]]:
     """Move each object to where its sketch over the rest explains the picture best.
 
-    Levenberg-Marquardt (damping times 0.3 after a success, 6 after a failure) on the free moves of each object; the tint
-    is eliminated in closed form inside every sketch; the Jacobian is made of central differences of sketches.
+    Levenberg-Marquardt (damping times 0.3 after a success, 6 after a failure) on the free moves of each
+    object; the tint is eliminated in closed form inside every sketch; the Jacobian is made of central
+    differences of sketches.
 
     Returns:
-        The best objects met, their encoded tints [N, 3], and the change of the number of wrong pixels that each brings
-        over its rest, [N], in pixels of the compared size.
+        The best objects met, their encoded tints [N, 3], and the change of the number of wrong pixels that
+        each brings over its rest, [N], in pixels of the compared size.
     """
     count, p = len(start), moves.count
     linear, translation = pinhole.place(start)
     block, view, target = level.block, level.view, level.target
     window = _window(moves, pinhole, view, start, block)
-    origin = sketcher.draw(start.asset, linear, translation, view, window=window, coarse=True).origin // block * block
+    origin = (
+        sketcher.draw(start.asset, linear, translation, view, window=window, coarse=True).origin
+        // block
+        * block
+    )
     before = _rest_cost(rest, level, rest_index, origin, window)
     best, best_cost, best_tint = start, torch.full((count,), torch.inf), torch.ones(count, 3)
     normal = torch.zeros(count, p, p)
@@ -74,13 +79,23 @@ def refine(
     for step in range(iterations + 1):
         last = step == iterations
         h = moves.steps(trial, pinhole, view, 0.7 * block)
-        variants = trial if last else moves.apply(trial.repeat(2 * p + 1), (signs * h[:, None]).reshape(-1, p))
+        variants = (
+            trial if last else moves.apply(trial.repeat(2 * p + 1), (signs * h[:, None]).reshape(-1, p))
+        )
         times = 1 if last else 2 * p + 1
         linear, translation = pinhole.place(variants)
         sketch = sketcher.draw(
-            variants.asset, linear, translation, view, window=window, origin=origin.repeat_interleave(times, 0), coarse=level.coarse
+            variants.asset,
+            linear,
+            translation,
+            view,
+            window=window,
+            origin=origin.repeat_interleave(times, 0),
+            coarse=level.coarse,
         )
-        out, tint = sketcher.residual(sketch, rest_index.repeat_interleave(times), lamp, target, rest, block=block)
+        out, tint = sketcher.residual(
+            sketch, rest_index.repeat_interleave(times), lamp, target, rest, block=block
+        )
         out = out.reshape(count, times, -1, 4)
         cost, weight = weights(out[:, 0], target)
         cost = cost.sum(-1) - before
@@ -123,13 +138,15 @@ def _window(moves: Moves, pinhole: Pinhole, view: View, c: Candidates, block: in
     return max(block, side // block * block)
 
 
-def _rest_cost(rest: Rest, level: Level, rest_index: Tensor, origin: Tensor, window: int) -> Float[Tensor, "candidate"]:
+def _rest_cost(
+    rest: Rest, level: Level, rest_index: Tensor, origin: Tensor, window: int
+) -> Float[Tensor, "candidate"]:
     """Wrong pixels of the rest alone inside each window."""
     b, target = level.block, level.target
     difference = torch.cat(
         [rest.image - target.image, ((rest.inverse_depth > 0).float() - target.mask)[..., None]], -1
     )
-    m, height, width, _ = difference.shape
+    _, height, width, _ = difference.shape
     pad = torch.nn.functional.pad(difference, (0, 0, 0, -width % b, 0, -height % b))
     blocks = pad.unflatten(1, (-1, b)).unflatten(3, (-1, b)).mean((2, 4))
     cost, _ = weights(blocks, target)

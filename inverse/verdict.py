@@ -55,8 +55,8 @@ def found_objects(judge: Judge, fit: Fit, floor: float, others: dict[int, int]) 
 def same_picture(judge: Judge, fit: Fit) -> tuple[tuple[Hypothesis, ...], dict[int, int]]:
     """Scenes whose picture is as good although an object is turned another way; and how many for each slot.
 
-    Tried are turns by 15 degrees about +y in "upright" worlds, and the 24 turns of a cube about the object's axes in
-    "free" ones: those that a look from one side most often cannot tell apart.
+    Tried are turns by 15 degrees about +y in "upright" worlds, and the 24 turns of a cube about the object's
+    axes in "free" ones: those that a look from one side most often cannot tell apart.
     """
     moves, world = judge.moves, judge.world
     hypotheses, counts = [], {}
@@ -78,7 +78,8 @@ def same_picture(judge: Judge, fit: Fit) -> tuple[tuple[Hypothesis, ...], dict[i
             apart = min(float(rotation_error(asset, rotation, k)) for k in kept)
             if trial.total <= fit.total + _ALIKE and apart > _APART:
                 kept.append(rotation)
-                note = f"{asset.name} turned by {math.degrees(float(rotation_error(asset, rotation, kept[0]))):.0f} degrees"
+                degrees = math.degrees(float(rotation_error(asset, rotation, kept[0])))
+                note = f"{asset.name} turned by {degrees:.0f} degrees"
                 hypotheses.append(Hypothesis(trial.scene, trial.total / trial.cost.numel(), note))
         if len(kept) > 1:
             counts[slot] = len(kept) - 1

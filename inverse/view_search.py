@@ -1,4 +1,4 @@
-"""Search in pictures of free objects: their outlines tell where to look, views of the assets what may be there."""
+"""Search for free objects: outlines tell where to look, views of the assets what may be there."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +9,7 @@ from torch import Tensor
 from inverse.bank import spread
 from inverse.candidates import Candidates, Pinhole, candidates_of, join
 from inverse.least_differences import Fit, Judge, with_object
-from inverse.light import relight, exposed
+from inverse.light import exposed, relight
 from inverse.losses import noise_floor
 from inverse.sketch import Lamp, Rest, Sketcher
 from inverse.sketch_refine import Level, refine
@@ -78,7 +78,9 @@ class ViewSearch:
         assert self.evidence.mask is not None  # recover() sees to it
         seen = (fit.instance_id >= 0).float()
         left = blobs(((self.evidence.mask > 0.5) & (seen < 0.5)).float())
-        return left[0] if left and left[0].area >= max(_LEAST, 0.02 * float(self.evidence.mask.sum())) else None
+        return (
+            left[0] if left and left[0].area >= max(_LEAST, 0.02 * float(self.evidence.mask.sum())) else None
+        )
 
     def _birth(self, fit: Fit, slot: int, blob: Blob) -> Fit | None:
         start = poses(self.moves, self._pinhole(fit.scene), self.points, blob, seed=self.seed)
@@ -91,7 +93,9 @@ class ViewSearch:
         if not found:
             return fit
         box, pinhole = _union(found), self._pinhole(fit.scene)
-        start = join([poses(self.moves, pinhole, self.points, box, seed=self.seed), candidates_of(fit.scene, [slot])])
+        start = join(
+            [poses(self.moves, pinhole, self.points, box, seed=self.seed), candidates_of(fit.scene, [slot])]
+        )
         trial = self._told_apart(rest.scene, slot, self._refined(rest, start, Crop.around(box)))
         if trial is None or trial.total > fit.total + 0.5 * _LEAST + 0.2 * fit.total:
             return fit
@@ -115,13 +119,17 @@ class ViewSearch:
             part = start[i : i + 2048]
             linear, translation = pinhole.place(part)
             origin = torch.zeros(len(part), 2, dtype=torch.int32)
-            sketch = self.sketcher.draw(part.asset, linear, translation, view, window=32, origin=origin, coarse=True)
+            sketch = self.sketcher.draw(
+                part.asset, linear, translation, view, window=32, origin=origin, coarse=True
+            )
             footprints = self.sketcher.footprints(sketch, view)
-            score.append(self.sketcher.score(footprints, self.sketcher.shade(footprints, _LAMP), None, target, rest))
+            score.append(
+                self.sketcher.score(footprints, self.sketcher.shade(footprints, _LAMP), None, target, rest)
+            )
         return torch.cat(score) * (crop.side / 32) ** 2
 
     def _refined(self, fit: Fit, start: Candidates, crop: Crop) -> tuple[Candidates, Tensor, Tensor]:
-        """The best few candidates after least differences on sketches: objects, encoded tints, change of wrong pixels."""
+        """The best few after least differences on sketches: objects, encoded tints, change of cost."""
         pinhole = self._pinhole(fit.scene)
         c, tint, change = start, torch.ones(len(start), 3), self._scored(fit, start, crop)
         for pixels, coarse, most, turn in ((64, True, 72, 0.3), (128, False, 10, 0.15)):
@@ -131,12 +139,14 @@ class ViewSearch:
             level = Level(crop.view(pinhole, pixels), crop.target(self.evidence, pixels), 2, coarse)
             zero = torch.zeros(len(keep), dtype=torch.int32)
             rest = self._rest(fit, crop, pixels)
-            c, tint, change = refine(self.sketcher, self.moves, pinhole, level, _LAMP, c[keep], zero, rest, iterations=8)
+            c, tint, change = refine(
+                self.sketcher, self.moves, pinhole, level, _LAMP, c[keep], zero, rest, iterations=8
+            )
             change = change * (2.0 * crop.side / pixels) ** 2
         return c, tint, change
 
     def _told_apart(self, scene: Scene, slot: int, found: tuple[Candidates, Tensor, Tensor]) -> Fit | None:
-        """The best of the most promising candidates by the engine's small pictures, each polished under one light."""
+        """The best of the most promising candidates by the engine's own small pictures."""
         first = found[2].argsort()[:5]
         if len(first) == 0:
             return None
@@ -159,10 +169,10 @@ class ViewSearch:
         return self.judge.fit(best.scene)
 
     def _oddity(self, scene: Scene, slot: int) -> tuple[int, float]:
-        """Orders scenes whose pictures are alike: assets not used twice come first, then what is farther away.
+        """Order of scenes whose pictures are alike: assets not used twice first, then what is farther.
 
-        Similar shapes of different sizes look the same at different distances; the nearer one would be odd: it would have
-        to fill the view of a camera almost touching it.
+        Similar shapes of different sizes look the same at different distances; the nearer one would be odd:
+        it would have to fill the view of a camera almost touching it.
         """
         uses = int((scene.asset[0] == scene.asset[0, slot]).sum())
         return uses, -float((scene.translation[0, slot] - scene.camera.translation[0]).norm())
@@ -177,5 +187,3 @@ def _union(parts: list[Blob]) -> Blob:
         sum(b.area for b in parts),
         any(b.cut for b in parts),
     )
-
-

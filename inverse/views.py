@@ -1,7 +1,8 @@
 """Views: poses of single objects anywhere before the camera, proposed from the outline of what is there.
 
-The picture's foreground falls into blobs. For each asset and each of many rotations, the pose whose silhouette has a
-blob's bounding box is solved for, sketched into a crop round the blob, and scored by colour and by coverage.
+The picture's foreground falls into blobs. For each asset and each of many rotations, the pose whose
+silhouette has a blob's bounding box is solved for, sketched into a crop round the blob, and scored by colour
+and by coverage.
 """
 
 import math
@@ -24,14 +25,16 @@ _UNIFORM = 0.55  # share of the border that must have one colour for a backgroun
 
 
 def background_of(image: Float[Tensor, "height width 3"]) -> Float[Tensor, "3"] | None:
-    """The encoded colour of a uniform background, read off the picture's border; None where it is not uniform."""
+    """Encoded colour of a uniform background, read off the border; None where it is not uniform."""
     border = torch.cat([image[0], image[-1], image[:, 0], image[:, -1]])
     middle = border.median(0).values
     near = (border - middle).abs().amax(-1) < 0.04
     return border[near].mean(0) if float(near.float().mean()) > _UNIFORM else None
 
 
-def foreground(image: Float[Tensor, "height width 3"], background: Float[Tensor, "3"]) -> Float[Tensor, "height width"]:
+def foreground(
+    image: Float[Tensor, "height width 3"], background: Float[Tensor, "3"]
+) -> Float[Tensor, "height width"]:
     """Where the picture differs from a uniform background, 0 or 1; specks of noise are left out."""
     difference = (image - background).abs().amax(-1)
     border = torch.cat([difference[0], difference[-1], difference[:, 0], difference[:, -1]])
@@ -88,14 +91,18 @@ class Crop:
         """The crop drawn `pixels` large."""
         return pinhole.crop(self.left, self.top, self.side, pixels)
 
-    def sample(self, image: Float[Tensor, "batch height width channel"], pixels: int) -> Float[Tensor, "batch row column channel"]:
+    def sample(
+        self, image: Float[Tensor, "batch height width channel"], pixels: int
+    ) -> Float[Tensor, "batch row column channel"]:
         """The picture inside the crop, averaged over each new pixel; outside it the border's colour."""
         height, width = image.shape[1:3]
         fold = max(1, math.ceil(self.side / pixels))
         t = (torch.arange(pixels * fold) + 0.5) / (pixels * fold) * self.side
         gx, gy = (self.left + t) / width * 2 - 1, (self.top + t) / height * 2 - 1
         grid = torch.stack(torch.meshgrid(gx, gy, indexing="xy"), -1).expand(len(image), -1, -1, -1)
-        x = F.grid_sample(image.permute(0, 3, 1, 2), grid, mode="bilinear", padding_mode="border", align_corners=False)
+        x = F.grid_sample(
+            image.permute(0, 3, 1, 2), grid, mode="bilinear", padding_mode="border", align_corners=False
+        )
         return F.avg_pool2d(x, fold).permute(0, 2, 3, 1).contiguous()
 
     def target(self, evidence: Evidence, pixels: int) -> Target:
@@ -114,9 +121,15 @@ class Crop:
 
 
 def poses(
-    moves: Moves, pinhole: Pinhole, points: list[Float[Tensor, "point 3"]], blob: Blob, *, count: int = _ROTATIONS, seed: int = 0
+    moves: Moves,
+    pinhole: Pinhole,
+    points: list[Float[Tensor, "point 3"]],
+    blob: Blob,
+    *,
+    count: int = _ROTATIONS,
+    seed: int = 0,
 ) -> Candidates:
-    """For each asset and rotation, the pose whose silhouette has the blob's box; those whose shape of box fits best.
+    """For each asset and rotation, the pose whose silhouette has the blob's box.
 
     Args:
         moves: Of the world.
@@ -142,11 +155,25 @@ def _framings(blob: Blob) -> list[tuple[float, float, float]]:
     """How much larger than its box an object may be, and which part of it is seen (0.5: the middle)."""
     if not blob.cut:
         return [(1.0, 0.5, 0.5)]
-    return [(s, ax, ay) for s in (1.0, 1.4, 1.9) for ax in (0.0, 0.5, 1.0) for ay in (0.0, 0.5, 1.0) if s > 1.0 or (ax == 0.5 and ay == 0.5)]
+    return [
+        (s, ax, ay)
+        for s in (1.0, 1.4, 1.9)
+        for ax in (0.0, 0.5, 1.0)
+        for ay in (0.0, 0.5, 1.0)
+        if s > 1.0 or (ax == 0.5 and ay == 0.5)
+    ]
 
 
 def _fitted(
-    moves: Moves, pinhole: Pinhole, points: Tensor, asset: int, turns: Tensor, blob: Blob, stretch: float, ax: float, ay: float
+    moves: Moves,
+    pinhole: Pinhole,
+    points: Tensor,
+    asset: int,
+    turns: Tensor,
+    blob: Blob,
+    stretch: float,
+    ax: float,
+    ay: float,
 ) -> Candidates:
     width, height = (blob.right - blob.left) * stretch, (blob.bottom - blob.top) * stretch
     left = blob.left - ax * (width - (blob.right - blob.left))
@@ -160,11 +187,19 @@ def _fitted(
     for _ in range(4):
         depth = depth.clamp_min(1.05 * radius)
         middle = torch.stack(
-            [(aim[:, 0] - pinhole.centre[0]) / focal[0] * depth, -(aim[:, 1] - pinhole.centre[1]) / focal[1] * depth, -depth], -1
+            [
+                (aim[:, 0] - pinhole.centre[0]) / focal[0] * depth,
+                -(aim[:, 1] - pinhole.centre[1]) / focal[1] * depth,
+                -depth,
+            ],
+            -1,
         )
         q = centred + middle[:, None]
         inverse = -1.0 / q[..., 2].clamp_max(-1e-3)
-        x, y = pinhole.centre[0] + focal[0] * q[..., 0] * inverse, pinhole.centre[1] - focal[1] * q[..., 1] * inverse
+        x, y = (
+            pinhole.centre[0] + focal[0] * q[..., 0] * inverse,
+            pinhole.centre[1] - focal[1] * q[..., 1] * inverse,
+        )
         low, high = torch.stack([x.amin(1), y.amin(1)], -1), torch.stack([x.amax(1), y.amax(1)], -1)
         size = (high - low).clamp_min(1e-3)
         ratio = torch.sqrt(size.prod(-1) / (width * height))
@@ -185,5 +220,3 @@ def surface_points(vertices: Float[np.ndarray, "vertex 3"], most: int = 250) -> 
     """Vertices that reach furthest in many directions: enough of a mesh to find its silhouette's box."""
     turns = rotations(most)[:, 2].numpy()
     return torch.from_numpy(vertices[np.unique((vertices @ turns.T).argmax(0))].astype(np.float32))
-
-
