@@ -116,9 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             print(report())
             return 0
-        absent = [p for p in _inputs(command) if not p.exists()]
-        if absent:
-            return _fail(f"{absent[0]}: there is no such file")
+        for path in _files(command):
+            if not path.exists():
+                return _fail(f"{path}: there is no such file")
 
         from inverse import commands
 
@@ -135,16 +135,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _inputs(command: Recover | Render | Sample) -> list[Path]:
-    """Files to be read. They are looked for before PyTorch is imported, which takes seconds."""
+def _files(command: Recover | Render | Sample) -> list[Path]:
+    """Pictures and scenes to be read: looked for before PyTorch is imported, which takes seconds."""
     match command:
         case Recover():
-            files = [command.image, *command.asset, command.camera, command.mask, command.start]
+            return [f for f in (command.image, command.mask, command.start) if f is not None]
         case Render():
-            files = [command.scene]
-        case _:
-            files = []
-    return [f for f in files if f is not None]
+            return [command.scene]
+        case Sample():
+            return []
 
 
 def _parse(arguments: Sequence[str]) -> Any:

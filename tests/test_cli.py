@@ -56,17 +56,37 @@ def ply(path, vertices, faces):
     return path
 
 
-def test_help_does_not_import_torch():
-    """Help must answer at once: torch alone takes longer than half a second to import."""
+def light(*arguments):
+    """What the command says in a process of its own, which fails if it imported anything heavy."""
     code = (
-        "import sys; from inverse.cli import main; status = main(['--help']);"
+        f"import sys; from inverse.cli import main; status = main({list(arguments)});"
         "heavy = {'torch', 'numpy', 'warp', 'moderngl', 'matplotlib', 'trimesh', 'PIL'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else status)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_help_does_not_import_torch():
+    """Help must answer at once: torch alone takes longer than half a second to import."""
+    done = light("--help")
     assert done.returncode == 0, done.stderr
     for command in ("recover", "render", "sample", "doctor"):
         assert command in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["recover", "absent.png", "--world", "cube"],
+        ["recover", __file__, "--world", "cube", "--mask", "absent.png"],
+        ["recover", __file__, "--world", "cube", "--start", "absent.png"],
+        ["render", "absent.png", "--out", "a.png"],
+    ],
+)
+def test_a_wrong_name_is_said_at_once(arguments):
+    """Before anything heavy is imported."""
+    done = light(*arguments)
+    assert (done.returncode, done.stderr) == (2, "unrender: error: absent.png: there is no such file\n")
 
 
 @pytest.mark.parametrize("utf8", [True, False])
@@ -253,7 +273,7 @@ def test_interrupted(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("inverse.commands.run", interrupt)
-    assert cli.main(["render", "a.glb", "--out", "a.png"]) == 130
+    assert cli.main(["sample", "cube", "--out", "a"]) == 130
     assert capsys.readouterr().err == "unrender: interrupted\n"
 
 
