@@ -124,8 +124,8 @@ class Judge:
         """Levenberg-Marquardt on theta.
 
         The Jacobian is made of central differences of the engine's pictures for what moves outlines, of
-        one-sided ones for colours and light. Several dampings are tried at once, with the weights of rho and of
-        a wider rho.
+        one-sided ones for colours and light. Several dampings are tried at once, with the weights of rho and
+        of a wider rho.
 
         Args:
             start: Where to begin.

@@ -109,6 +109,15 @@ def test_polish_is_never_worse(table, table_engine, truth, pixels):
     assert again.total == pytest.approx(end.total, rel=1e-4)
 
 
+def test_polish_refuses_steps_that_are_no_gain(table, table_engine, truth):
+    """Differences of 6 px say little: from a scene that is nearly right the steps they propose lead away."""
+    judge = judge_of(table_engine, truth, noise=0.02)
+    start = judge.fit(truth)
+    end = judge.polish(start, iterations=4, pixels=6.0)
+    assert end.total <= start.total
+    assert errors(table, end.scene, truth)[0] < 2
+
+
 def test_polish_moves_only_what_is_free(table, table_engine, truth):
     judge = judge_of(table_engine, truth)
     start = judge.fit(moved(table, judge, truth))
