@@ -130,6 +130,6 @@ def test_position_without_symmetry_is_that_of_the_box():
 def test_the_anchor_stays_near_the_middle():
     """A cone's symmetry turns about the origin at its foot; its place is told half way up its axis."""
     for x in (0.0, 1.0):
-        cone = asset(axis=UP, centre=np.float32([x, 0.0, 0.0]))
+        cone = asset(axis=UP, centre=np.float32([x, 0.05, 0.0]))
         cone = replace(cone, vertices=cone.vertices + np.float32([x, 0.1, 0.0]))
         np.testing.assert_allclose(anchor(cone), [x, 0.1, 0.0], atol=1e-6)
