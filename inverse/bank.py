@@ -139,24 +139,24 @@ def _grid(world: World, moves: Moves, pinhole: Pinhole, view: View, seed: int) -
     depth = float((pinhole.rotation @ (middle - pinhole.eye))[2].abs().clamp_min(1e-3))
     step = _SPACING * depth / view.focal[1]
     places = torch.cartesian_prod(*[_ticks(i.low, i.high, step) for i in world.position]).reshape(-1, 3)
-    sizes = _sizes(world)
-    parts = []
+    sizes, turns_of = _sizes(world), []
     for a in range(len(world.assets)):
         if moves.upright:
             degrees = 40.0 if world.assets[a].texture is None else 20.0  # a texture tells turns apart better
-            turns = yaws(_yaw_ticks(world, float(moves.period[a]), degrees))
+            turns_of.append(yaws(_yaw_ticks(world, float(moves.period[a]), degrees)))
         else:
-            turns = rotations(1 if moves.spheres[a] else 2000, seed)
-        i, j, k = torch.meshgrid(
-            torch.arange(len(places)), torch.arange(len(turns)), torch.arange(len(sizes)), indexing="ij"
-        )
-        i, j, k = i.reshape(-1), j.reshape(-1), k.reshape(-1)
+            turns_of.append(rotations(1 if moves.spheres[a] else 2000, seed))
+    share = _MOST / (len(places) * len(sizes) * sum(map(len, turns_of)))
+    generator = torch.Generator().manual_seed(seed)
+    parts = []
+    for a, turns in enumerate(turns_of):
+        count = len(places) * len(turns) * len(sizes)
+        index = torch.arange(count)
+        if share < 1.0:  # drawn at random: equal strides would pick the same turns and sizes everywhere
+            index = torch.randperm(count, generator=generator)[: math.ceil(share * count)].sort().values
+        i, j, k = index // (len(turns) * len(sizes)), index // len(sizes) % len(turns), index % len(sizes)
         parts.append(Candidates(torch.full_like(i, a), turns[j], places[i], sizes[k]))
-    grid = join(parts)
-    if len(grid) > _MOST:
-        keep = torch.linspace(0, len(grid) - 1, _MOST).long()
-        grid = grid[keep]
-    return grid
+    return join(parts)
 
 
 def _ticks(low: float, high: float, step: float) -> Tensor:

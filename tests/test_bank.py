@@ -172,6 +172,21 @@ def test_seeds_give_free_worlds_other_grids(cube):
     assert not torch.equal(zero.rotation, one.rotation)
 
 
+def test_a_world_too_large_for_its_grid(table, sketcher, monkeypatch):
+    """A part of the grid is drawn; every asset keeps its share, and no turn or size is left out."""
+    monkeypatch.setattr("inverse.bank._MOST", 2000)
+    pinhole = Pinhole.of(table.empty().camera)
+    moves, view = Moves(table), pinhole.view(QUARTER, QUARTER)
+    c, again = (Bank(sketcher, table, moves, pinhole, view).candidates for _ in range(2))
+    assert 1800 < len(c) <= 2004
+    assert torch.equal(c.translation, again.translation)
+    mug = c.asset == 0
+    assert len(torch.atan2(c.rotation[mug, 0, 2], c.rotation[mug, 0, 0]).unique()) == 9
+    assert len(c.scale[mug].unique()) == 3
+    places = table.position[0].high - table.position[0].low
+    assert float(c.translation[mug, 0].max() - c.translation[mug, 0].min()) > 0.9 * places
+
+
 def test_known_numbers_have_one_value(cube):
     """The cube's position and size are known: only its rotations are many."""
     pinhole = Pinhole.of(cube.empty().camera)
