@@ -180,8 +180,9 @@ def _fitted(
     top = blob.top - ay * (height - (blob.bottom - blob.top))
     focal = torch.tensor(pinhole.focal)
     goal = torch.tensor([left + width / 2, top + height / 2])
-    centred = (points - moves.centre[asset]) @ turns.transpose(1, 2)  # [R, P, 3], camera axes
-    radius = float(moves.radius[asset])
+    scale = math.sqrt(moves.scale_low * moves.scale_high)  # one look tells size and distance together only
+    centred = scale * (points - moves.centre[asset]) @ turns.transpose(1, 2)  # [R, P, 3], camera axes
+    radius = scale * float(moves.radius[asset])
     depth = torch.full((len(turns),), 2.0 * radius * float(focal[1]) / max(width, height))
     aim = goal.expand(len(turns), 2).clone()
     for _ in range(4):
@@ -211,9 +212,9 @@ def _fitted(
         keep = misfit.abs() <= misfit.abs().min()
     rotation = pinhole.rotation.T @ turns[keep]
     middle = middle[keep] @ pinhole.rotation + pinhole.eye
-    translation = middle - (rotation @ moves.centre[asset][:, None])[..., 0]
+    translation = middle - scale * (rotation @ moves.centre[asset][:, None])[..., 0]
     count = int(keep.sum())
-    return Candidates(torch.full((count,), asset), rotation, translation, torch.ones(count))
+    return Candidates(torch.full((count,), asset), rotation, translation, torch.full((count,), scale))
 
 
 def surface_points(vertices: Float[np.ndarray, "vertex 3"], most: int = 250) -> Float[Tensor, "point 3"]:

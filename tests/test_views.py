@@ -13,7 +13,9 @@ from inverse.candidates import Moves, Pinhole
 from inverse.losses import Evidence
 from inverse.views import Blob, Crop, background_of, blobs, foreground, poses, surface_points
 from scenes import World
+from scenes.world import Interval
 
+ONE = Interval(1.0, 1.0)
 GREY = torch.tensor([0.3, 0.35, 0.4])
 
 
@@ -144,6 +146,19 @@ def test_poses_fill_the_box(floating, box):
         assert ((got[:, :2] + got[:, 2:]) / 2 - middle).abs().max() < 1.0
         wrong = (width / height).log() - math.log((box[2] - box[0]) / (box[3] - box[1]))
         assert wrong.abs().max() < 0.37
+
+
+def test_poses_have_the_worlds_size(floating):
+    """Where objects are twice as large as their assets, they fill the box from twice as far."""
+    twice = replace(floating, scale=Interval(2.0, 2.0))
+    camera, points = (
+        Pinhole.of(floating.empty().camera),
+        [surface_points(a.vertices) for a in floating.assets],
+    )
+    blob = Blob(20.0, 30.0, 70.0, 80.0, 1000.0, False)
+    one, two = (poses(Moves(w), camera, points, blob, count=50) for w in (replace(twice, scale=ONE), twice))
+    assert_close(two.scale, 2.0 * one.scale)
+    assert_close(two.translation - camera.eye, 2.0 * (one.translation - camera.eye), rtol=1e-3, atol=1e-3)
 
 
 def test_poses_of_a_cut_blob_reach_beyond_the_picture(floating):
