@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,7 +96,7 @@ class SoftwareEngine:
         """Give back what the engine holds; a second call does nothing."""
         self._open = False
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "SoftwareEngine":
         return self
 
     def __exit__(

@@ -5,7 +5,7 @@ Angles are degrees, in keys that end in `_degrees`; lengths are metres; colours 
 """
 
 import math
-import tomllib
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,11 @@ from scenes.asset import Asset, Symmetry
 from scenes.symmetry import find_symmetry
 from scenes.tomltable import RIGHT_ANGLE, Table, WorldError, nearest, one_of
 from scenes.world import CameraPrior, Interval, LightPrior, World
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 FULL_TURN = 360.0
 LARGEST_PICTURE = 16384  # [px]

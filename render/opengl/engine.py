@@ -3,7 +3,6 @@
 import os
 import threading
 from types import TracebackType
-from typing import Self
 
 import torch
 
@@ -90,7 +89,7 @@ class OpenGLEngine:
             # Elsewhere OpenGL would free what bears the same names in another context, or hang.
             painter.close(free=os.getpid() == self._process and threading.get_ident() == self._owner)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "OpenGLEngine":
         return self
 
     def __exit__(
