@@ -1,6 +1,7 @@
 """Verdicts: is each object explained, how sure is it, and which other scenes give the same picture."""
 
 import math
+from itertools import permutations, product
 
 import torch
 import torch.nn.functional as F
@@ -114,8 +115,6 @@ def _turned(moves: Moves, base: Candidates) -> Candidates:
 
 def _cube_group() -> Tensor:
     """The 24 rotations that map the axes onto the axes, identity first, [24, 3, 3]."""
-    from itertools import permutations, product
-
     turns = []
     for order in permutations(range(3)):
         for signs in product((1.0, -1.0), repeat=3):
@@ -145,7 +144,10 @@ def _verdict(
             return "doubtful", "its outline agrees, its colours do not"
         return "unexplained", f"{share:.0%} of its pixels are wrong"
     if others:
-        return "doubtful", f"ambiguous: {others} other pose{'s' * (others > 1)} give the same picture"
+        return (
+            "doubtful",
+            f"ambiguous: {others} other pose{'s give' if others > 1 else ' gives'} the same picture",
+        )
     if pixels < 30:
         return "doubtful", f"only {pixels} pixels of it are seen"
     if share > 0.15:
