@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inverse.candidates import Candidates, Moves, Pinhole, join
 from inverse.sketch import Footprints, Lamp, Rest, Sketcher, Target, View
-from scenes import World
+from scenes import World, WorldError
 
 _SPACING = 1.5  # [px] of the bank's pictures between neighbouring positions
 _MOST = 120_000  # candidates of one bank
@@ -30,6 +30,11 @@ class Bank:
         x = view.centre[0] + view.focal[0] * centre[:, 0] / depth
         y = view.centre[1] - view.focal[1] * centre[:, 1] / depth
         seen = (centre[:, 2] < 0) & (x > 0) & (x < view.width) & (y > 0) & (y < view.height)
+        if not bool(seen.any()):
+            raise WorldError(
+                f"world {world.name}: the camera sees none of the places where objects may be; "
+                "its [objects] x, y, z and its [camera] do not fit together"
+            )
         grid, linear, translation, depth = grid[seen], linear[seen], translation[seen], depth[seen]
         radius = view.focal[1] * moves.radius[grid.asset] * grid.scale / depth
         window = max(1, min(int(2.0 * float(radius.max())) + 3, max(view.height, view.width)))

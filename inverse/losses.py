@@ -11,6 +11,7 @@ from torch import Tensor
 TAU = 0.12
 """Length of an encoded rgb difference that counts as half a wrong pixel."""
 _CHI2_3_MEDIAN = 2.366
+_MOST_NOISE = 0.1  # standard deviation; what differs by more everywhere is not noise but wrong
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +75,10 @@ def noise_floor(difference: Float[Tensor, "height width 3"], tau: float = TAU) -
     The noise's standard deviation comes from the median of the squared difference, of which more than half
     must be explained already; the difference is taken as Gaussian.
     """
-    variance = float(difference.square().sum(-1).median()) / _CHI2_3_MEDIAN
+    variance = min(float(difference.square().sum(-1).median()) / _CHI2_3_MEDIAN, _MOST_NOISE**2)
     if variance <= 0.0:
         return 0.0
-    # E[q / (q + tau^2)] for q = variance * chi2 with 3 degrees, by Gauss-Legendre over the density of chi
+    # E[q / (q + tau^2)] for q = variance * chi2 with 3 degrees, integrated over the density of chi
     x = torch.linspace(1e-3, 8.0, 400, dtype=torch.float64)
     density = math.sqrt(2.0 / math.pi) * x.square() * torch.exp(-x.square() / 2)
     q = variance * x.square()

@@ -12,6 +12,7 @@ from inverse.bank import Bank, rotations, spread, yaws
 from inverse.candidates import Candidates, Moves, Pinhole, candidates_of
 from inverse.metrics import angle, rotation_error
 from inverse.sketch import Lamp, Rest, Sketcher, Target
+from scenes import WorldError
 from scenes.world import Interval
 
 QUARTER = 32  # [px] of the bank's pictures
@@ -185,6 +186,14 @@ def test_a_world_too_large_for_its_grid(table, sketcher, monkeypatch):
     assert len(c.scale[mug].unique()) == 3
     places = table.position[0].high - table.position[0].low
     assert float(c.translation[mug, 0].max() - c.translation[mug, 0].min()) > 0.9 * places
+
+
+def test_a_world_out_of_sight(table, sketcher):
+    """Behind the camera nothing can be found: the user's mistake, and said."""
+    behind = replace(table, position=(Interval(0.0, 1.0), Interval(0.0, 0.0), Interval(50.0, 51.0)))
+    pinhole = Pinhole.of(behind.empty().camera)
+    with pytest.raises(WorldError, match="world tabletop: the camera sees none of the places"):
+        Bank(sketcher, behind, Moves(behind), pinhole, pinhole.view(QUARTER, QUARTER))
 
 
 def test_known_numbers_have_one_value(cube):

@@ -65,7 +65,7 @@ def test_resize_keeps_ramps(size):
     assert_close(got[..., 1][inside], (rows / size[0])[:, None].expand(size)[inside], rtol=0, atol=0.01)
 
 
-@pytest.mark.parametrize("sigma", [0.003, 0.03, 0.1])
+@pytest.mark.parametrize("sigma", [0.003, 0.03, 0.08])
 def test_noise_floor(sigma):
     """The mean cost of pixels with nothing wrong but noise; 10000 pixels tell it to 2 %."""
     difference = sigma * noise(100, 100, 3)
@@ -79,6 +79,13 @@ def test_noise_floor_is_robust():
     clean = noise_floor(difference)
     difference[:20] = 0.5
     assert clean < noise_floor(difference) < 1.6 * clean
+
+
+def test_a_wrong_picture_is_no_noise():
+    """A difference of 0.5 all over would be explained by noise of a quarter; most of it is told as wrong."""
+    difference = torch.full((20, 20, 3), 0.5)
+    cost = Evidence(torch.zeros(20, 20, 3)).cost(difference[None]).mean()
+    assert noise_floor(difference) < 0.7 * float(cost)
 
 
 def test_noise_floor_without_noise():
