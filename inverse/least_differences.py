@@ -48,7 +48,7 @@ class Judge:
         self.engine, self.world, self.evidence = engine, world, evidence
         self.moves = Moves(world)
         self.renders = 0
-        self.watch: Callable[[Fit], None] | None = None  # told of every accepted fit
+        self.watch: Callable[[str, Fit, int], None] | None = None  # told of stage, fit, pictures drawn
         self._finer: Judge | None = None
 
     def coarser(self, side: int) -> "Judge":
@@ -73,6 +73,11 @@ class Judge:
             depths.append(1.0 / frame.depth.clamp_min(1e-6))
         self._count(len(scene))
         return torch.cat(images), torch.cat(ids), torch.cat(depths)
+
+    def note(self, stage: str, fit: Fit) -> None:
+        """Tell who watches of a fit on the way."""
+        if self.watch:
+            self.watch(stage, fit, self.renders)
 
     def _count(self, renders: int) -> None:
         self.renders += renders
@@ -172,8 +177,7 @@ class Judge:
                 min(1e3, max(1e-5, damping * factor)),
                 0,
             )
-            if self.watch:
-                self.watch(best)
+            self.note("least differences", best)
             if gain < max(0.05, 2e-3 * best.total):
                 break
         return best

@@ -147,10 +147,12 @@ def _load(path: Path) -> Image.Image:
         raise PictureError(f"{path}: is a folder, not a picture")
     try:
         # Pillow warns of large pictures and odd metadata; sizes are checked here, odd metadata are harmless.
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            _check_size(path, *image.size)
-            image.load()
-            return ImageOps.exif_transpose(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                _check_size(path, *image.size)
+                image.load()
+                return ImageOps.exif_transpose(image)
     except PictureError:
         raise
     except Image.DecompressionBombError:

@@ -20,7 +20,7 @@ from inverse.verdict import filled_slots, found_objects, same_picture
 from inverse.view_search import ViewSearch
 from inverse.views import background_of, foreground
 from render.differentiable import differentiable
-from render.engine import Engine, open_engine
+from render.engine import open_engine
 from render.shading import decode_srgb
 from scenes import Scene, World
 
@@ -92,128 +92,103 @@ def recover(
             "the background has no uniform colour, so the objects' outlines are not known: give a mask"
         )
     evidence = Evidence(image, covered).resized(size)
+    settings = RefineSettings(steps=60 if steps is None else steps)
     with (
         open_engine(engine, world, size=size) as opened,
         tqdm(disable=not progress, unit=" pictures", leave=False) as bar,
     ):
         render = differentiable(opened, strategy, operator=operator)
-        work = _Work(
-            opened,
-            world,
-            evidence,
-            render,
-            RefineSettings(steps=60 if steps is None else steps),
-            device,
-            seed,
-            bar,
-        )
-        fit = work.run(start, None if background is None else decode_srgb(background))
-        return work.recovery(fit, strategy, operator, seed)
-
-
-class _Work:
-    """One recovery under way: the judge, what is refined how, and the record of it."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        world: World,
-        evidence: Evidence,
-        render: torch.nn.Module,
-        settings: RefineSettings,
-        device: str,
-        seed: int,
-        bar: "tqdm[None]",
-    ) -> None:
-        self.world, self.evidence, self.render, self.settings, self.bar = (
-            world,
-            evidence,
-            render,
-            settings,
-            bar,
-        )
-        self.device, self.began = device, time.perf_counter()
-        self.judge = Judge(engine, world, evidence)
-        self.judge.watch = lambda fit: self.note("least differences", fit)
-        free = world.placement == "free" and all(i.free for i in world.position)
+        judge = Judge(opened, world, evidence)
+        judge.watch = record = _Record(bar)
         sketcher = Sketcher(world, exposed=not free)
-        self.search: Search | ViewSearch = (
-            ViewSearch(self.judge, sketcher, seed=seed) if free else Search(self.judge, sketcher, seed=seed)
-        )
-        self.search.report = self.note
+        search = (ViewSearch if free else Search)(judge, sketcher, seed=seed)
+
+        fit = None
+        if start is not None:
+            fit = _refined(judge, search, judge.fit(start), render, settings, device)
+        if fit is None or not search.content(fit):
+            empty = world.empty()
+            if background is not None:
+                empty = replace(empty, background=decode_srgb(background)[None])
+            found = search.run(judge.fit(empty))
+            if search.excess(found) > _COARSE * found.cost.numel() and filled_slots(found):
+                found = _refined(judge, search, found, render, settings, device)
+            fit = found if fit is None or found.total < fit.total else fit
+        return _recovery(judge, fit, record, strategy, operator, seed)
+
+
+class _Record:
+    """The way to a recovery: its steps and pictures, shown as progress."""
+
+    def __init__(self, bar: "tqdm[None]") -> None:
+        self.began, self.bar = time.perf_counter(), bar
         self.history: list[Step] = []
         self.frames: list[Tensor] = []
 
-    def run(self, start: Scene | None, background: Tensor | None) -> Fit:
-        """Recover; `background` is linear, where it was read off the picture."""
-        if start is not None:
-            fit = self.refined(self.judge.fit(start))
-            if self.search.content(fit):
-                return fit
-        empty = self.world.empty()
-        if background is not None:
-            empty = replace(empty, background=background[None])
-        found = self.search.run(self.judge.fit(empty))
-        if self.search.excess(found) > _COARSE * found.cost.numel() and filled_slots(found):
-            found = self.refined(found)
-        return found if start is None or found.total < fit.total else fit
-
-    def refined(self, fit: Fit) -> Fit:
-        """Gradients, coarse to fine, then least differences; never worse than `fit`."""
-        if self.settings.steps == 0:
-            return fit
-        moved = descend(self.render, self.judge, fit.scene, self.settings, device=self.device)
-        trial = self.search.settle(self.judge.fit(moved))
-        self.note("gradients", trial)
-        return trial if trial.total < fit.total else self.search.settle(fit)
-
-    def note(self, stage: str, fit: Fit) -> None:
+    def __call__(self, stage: str, fit: Fit, renders: int) -> None:
         """Keep a step of the way."""
         loss = fit.total / fit.cost.numel()
-        self.history.append(Step(stage, loss, self.judge.renders, time.perf_counter() - self.began))
+        self.history.append(Step(stage, loss, renders, time.perf_counter() - self.began))
         self.frames.append(fit.image)
         count = len(filled_slots(fit))
         found = f"{count} object{'s' * (count != 1)}, {fit.total:.0f} wrong pixels"
         self.bar.set_description(f"{stage}: {found}", refresh=False)
-        self.bar.update(self.judge.renders - self.bar.n)
+        self.bar.update(renders - self.bar.n)
 
-    def recovery(self, fit: Fit, strategy: str, operator: str, seed: int) -> Recovery:
-        """Everything that is to be told of the result."""
-        floor = noise_floor(fit.image - self.evidence.image, self.evidence.tau)
-        hypotheses, poses = same_picture(self.judge, fit)
-        objects = found_objects(self.judge, fit, floor, poses)
-        loss = fit.total / fit.cost.numel()
-        messages = [f"{o.asset}: {o.reason}." for o in objects if o.reason]
-        wrong = max(0.0, loss - floor)
-        if wrong > _UNEXPLAINED:
-            messages.append(f"{wrong:.1%} of the picture is not explained.")
-        if hypotheses:
-            count = len(hypotheses)
-            others = f"{count} other scenes give" if count > 1 else "another scene gives"
-            messages.append(f"The picture is ambiguous: {others} it too; see hypotheses.")
-        self.note("result", fit)
-        keep = torch.linspace(0, len(self.frames) - 1, min(_FRAMES, len(self.frames))).round().long().tolist()
-        return Recovery(
-            world=self.world,
-            scene=fit.scene,
-            objects=objects,
-            picture=self.evidence.image,
-            image=fit.image,
-            instance_id=fit.instance_id,
-            loss=loss,
-            psnr=psnr(fit.image, self.evidence.image),
-            renders=self.judge.renders,
-            seconds=time.perf_counter() - self.began,
-            hypotheses=(Hypothesis(fit.scene, loss, "best"), *hypotheses),
-            ambiguous=bool(hypotheses),
-            messages=tuple(messages),
-            history=tuple(self.history),
-            frames=tuple(self.frames[i] for i in keep),
-            engine=self.judge.engine.name,
-            strategy=strategy,
-            operator=operator,
-            seed=seed,
-        )
+
+def _refined(
+    judge: Judge,
+    search: Search | ViewSearch,
+    fit: Fit,
+    render: torch.nn.Module,
+    settings: RefineSettings,
+    device: str,
+) -> Fit:
+    """Gradients, coarse to fine, then least differences; never worse than `fit`."""
+    if settings.steps == 0:
+        return fit
+    trial = search.settle(judge.fit(descend(render, judge, fit.scene, settings, device=device)))
+    judge.note("gradients", trial)
+    return trial if trial.total < fit.total else search.settle(fit)
+
+
+def _recovery(judge: Judge, fit: Fit, record: _Record, strategy: str, operator: str, seed: int) -> Recovery:
+    """Everything that is to be told of the result."""
+    floor = noise_floor(fit.image - judge.evidence.image, judge.evidence.tau)
+    hypotheses, poses = same_picture(judge, fit)
+    objects = found_objects(judge, fit, floor, poses)
+    loss = fit.total / fit.cost.numel()
+    messages = [f"{o.asset}: {o.reason}." for o in objects if o.reason]
+    wrong = max(0.0, loss - floor)
+    if wrong > _UNEXPLAINED:
+        messages.append(f"{wrong:.1%} of the picture is not explained.")
+    if hypotheses:
+        count = len(hypotheses)
+        others = f"{count} other scenes give" if count > 1 else "another scene gives"
+        messages.append(f"The picture is ambiguous: {others} it too; see hypotheses.")
+    judge.note("result", fit)
+    keep = torch.linspace(0, len(record.frames) - 1, min(_FRAMES, len(record.frames))).round().long().tolist()
+    return Recovery(
+        world=judge.world,
+        scene=fit.scene,
+        objects=objects,
+        picture=judge.evidence.image,
+        image=fit.image,
+        instance_id=fit.instance_id,
+        loss=loss,
+        psnr=psnr(fit.image, judge.evidence.image),
+        renders=judge.renders,
+        seconds=time.perf_counter() - record.began,
+        hypotheses=(Hypothesis(fit.scene, loss, "best"), *hypotheses),
+        ambiguous=bool(hypotheses),
+        messages=tuple(messages),
+        history=tuple(record.history),
+        frames=tuple(record.frames[i] for i in keep),
+        engine=judge.engine.name,
+        strategy=strategy,
+        operator=operator,
+        seed=seed,
+    )
 
 
 def _judged_size(world: World, side: int) -> tuple[int, int]:

@@ -6,7 +6,6 @@ must save.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -55,8 +54,7 @@ class Search:
         self.half, self.quarter = (height // 2, width // 2), (height // 4, width // 4)
         self._made: Bank | None = None
         self.log: list[str] = []
-        self.report: Callable[[str, Fit], None] = lambda stage, fit: None
-        self.floor = 0.0
+        self.floor = math.inf  # wrong pixels that noise gives each pixel; measured first
 
     def run(self, fit: Fit) -> Fit:
         """The best set of objects found, beginning with `fit`, a scene without objects."""
@@ -65,7 +63,7 @@ class Search:
         fit = self._first_birth(fit)
         fit = self._births(fit, self.settings.object_price, relit=2)
         fit = self.settle(relight(self.judge, fit))
-        self.report("least differences", fit)
+        self.judge.note("least differences", fit)
         return self._deaths(self._repair(fit), self.settings.late_price)
 
     def settle(self, fit: Fit) -> Fit:
@@ -78,7 +76,8 @@ class Search:
     # ---- the judged cost
 
     def _measure_floor(self, fit: Fit) -> None:
-        self.floor = noise_floor(fit.image - self.evidence.image, self.evidence.tau)
+        """Noise is never more than it once was: what a worse fit leaves over is not noise."""
+        self.floor = min(self.floor, noise_floor(fit.image - self.evidence.image, self.evidence.tau))
 
     def excess(self, fit: Fit) -> float:
         """Wrong pixels above the picture's noise."""
@@ -144,7 +143,7 @@ class Search:
         for trial in sorted(trials, key=lambda t: t.total):
             assets.setdefault(int(trial.scene.asset[0, 0]), trial)
         best_fit = min((relight(self.judge, t) for t in list(assets.values())[:3]), key=lambda t: t.total)
-        self.report("birth", best_fit)
+        self.judge.note("birth", best_fit)
         return best_fit
 
     # ---- what sketches are compared with
@@ -291,7 +290,7 @@ class Search:
                 break
             fit = relight(self.judge, best) if born < relit else best
             born += 1
-            self.report("birth", fit)
+            self.judge.note("birth", fit)
         return fit
 
     # ---- repair
@@ -337,7 +336,7 @@ class Search:
     def _accept(self, trial: Fit, fit: Fit, price: float, margin: float, what: str) -> Fit:
         if self._price(trial, price) < self._price(fit, price) - margin:
             self.log.append(f"{what}: {self.excess(fit):.0f} -> {self.excess(trial):.0f} wrong pixels")
-            self.report(what, trial)
+            self.judge.note(what, trial)
             return trial
         return fit
 

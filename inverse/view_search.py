@@ -1,6 +1,5 @@
 """Search for free objects: outlines tell where to look, views of the assets what may be there."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -34,7 +33,6 @@ class ViewSearch:
         self.points = [surface_points(a.vertices) for a in self.world.assets]
         self.floor = 0.0
         self.log: list[str] = []
-        self.report: Callable[[str, Fit], None] = lambda stage, fit: None
 
     def run(self, fit: Fit) -> Fit:
         """The objects found over `fit`, a scene without objects whose background is right."""
@@ -44,7 +42,7 @@ class ViewSearch:
             if trial is None or trial.total > fit.total - _LEAST:
                 break
             fit = trial
-            self.report("birth", fit)
+            self.judge.note("birth", fit)
         fit = self.settle(fit)
         if self.excess(fit) < _AGREED * float((fit.instance_id >= 0).sum()):
             return fit
@@ -58,7 +56,7 @@ class ViewSearch:
         fit = self.judge.polish(fit, iterations=4)
         fit = self.judge.polish(fit, iterations=4, pixels=0.3)
         self.floor = noise_floor(fit.image - self.evidence.image, self.evidence.tau)
-        self.report("least differences", fit)
+        self.judge.note("least differences", fit)
         return fit
 
     def content(self, fit: Fit) -> bool:

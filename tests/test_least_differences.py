@@ -148,7 +148,7 @@ def test_polish_keeps_ranges(table, table_engine, truth):
 
 def test_watch_is_told_of_every_better_fit(table, table_engine, truth):
     judge, told = judge_of(table_engine, truth), []
-    judge.watch = told.append
+    judge.watch = lambda stage, fit, renders: told.append(fit)
     start = judge.fit(moved(table, judge, truth))
     end = judge.polish(start, iterations=4)
     totals = [start.total, *(f.total for f in told)]
