@@ -83,7 +83,7 @@ def exposed(judge: Judge, scenes: Scene) -> Scene:
 def relight(judge: Judge, fit: Fit, *, most: int = 3) -> Fit:
     """The fit under the best of many lights, the `most` best polished; never worse than `fit`."""
     world = judge.world
-    if not world.light.azimuth.free:
+    if "light" not in world.groups:
         return fit
     scenes = exposed(judge, lights(world, fit.scene))
     free = torch.tensor([g in ("light", "colour", "background") for g in world.groups])

@@ -75,11 +75,7 @@ def recover(
     if not isinstance(image, Tensor):
         picture, read = fitted(read_picture(image), world.camera.width, world.camera.height)
         image, mask = picture.rgb, read if mask is None else mask
-    expected = (world.camera.height, world.camera.width, 3)
-    if tuple(image.shape) != expected:
-        raise ValueError(
-            f"the image must have shape {list(expected)} as the world's camera, got {list(image.shape)}"
-        )
+    _check(image, world, mask, start)
     free = world.placement == "free" and all(i.free for i in world.position)
     size = _judged_size(world, _FREE_SIDE if free else _GRID_SIDE)
     background = background_of(image) if free else None
@@ -136,6 +132,21 @@ class _Record:
         self.bar.update(renders - self.bar.n)
 
 
+def _check(image: Tensor, world: World, mask: Tensor | None, start: Scene | None) -> None:
+    expected = [world.camera.height, world.camera.width, 3]
+    if list(image.shape) != expected or not image.is_floating_point():
+        raise ValueError(
+            f"the image must be of floats and have shape {expected} as the world's camera, "
+            f"got {image.dtype} {list(image.shape)}"
+        )
+    if not bool(image.isfinite().all()):
+        raise ValueError("the image holds numbers that are not finite")
+    if mask is not None and list(mask.shape) != expected[:2]:
+        raise ValueError(f"the mask must have the image's shape {expected[:2]}, got {list(mask.shape)}")
+    if start is not None and len(start) != 1:
+        raise ValueError(f"start must be one scene, got {len(start)}")
+
+
 def _refined(
     judge: Judge,
     search: Search | ViewSearch,
@@ -179,7 +190,7 @@ def _recovery(judge: Judge, fit: Fit, record: _Record, strategy: str, operator: 
         psnr=psnr(fit.image, judge.evidence.image),
         renders=judge.renders,
         seconds=time.perf_counter() - record.began,
-        hypotheses=(Hypothesis(fit.scene, loss, "best"), *hypotheses),
+        hypotheses=(Hypothesis(fit.scene, loss, "best"), *sorted(hypotheses, key=lambda h: h.loss)),
         ambiguous=bool(hypotheses),
         messages=tuple(messages),
         history=tuple(record.history),

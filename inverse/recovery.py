@@ -74,7 +74,7 @@ class Recovery:
         psnr: The same in decibels.
         renders: Pictures drawn by the engine in all.
         seconds: Time taken.
-        hypotheses: Scenes in the order of their loss, the first is `scene`.
+        hypotheses: `scene` first, then other scenes that give the same picture, in the order of their loss.
         ambiguous: True where several hypotheses give the same picture.
         messages: Sentences for the user: what is ambiguous, what is not explained.
         history: Steps in order.

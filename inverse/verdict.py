@@ -77,7 +77,8 @@ def same_picture(judge: Judge, fit: Fit) -> tuple[tuple[Hypothesis, ...], dict[i
             trial = judge.polish(judge.fit(scenes[k]), free=of_slot(world, slot), iterations=4)
             rotation = matrix(trial.scene.rotation[0, slot])
             apart = min(float(rotation_error(asset, rotation, k)) for k in kept)
-            if trial.total <= fit.total + _ALIKE and apart > _APART:
+            alike = min(_ALIKE, 2.0 + 0.05 * float((fit.instance_id == slot).sum()))
+            if trial.total <= fit.total + alike and apart > _APART:
                 kept.append(rotation)
                 degrees = math.degrees(float(rotation_error(asset, rotation, kept[0])))
                 note = f"{asset.name} turned by {degrees:.0f} degrees"

@@ -240,9 +240,36 @@ def test_spot(gl):
 
 def test_rejects(cube):
     image = torch.zeros(128, 128, 3)
-    with pytest.raises(ValueError, match=r"the image must have shape \[128, 128, 3\].*got \[64, 64, 3\]"):
+    with pytest.raises(ValueError, match=r"have shape \[128, 128, 3\].*got torch.float32 \[64, 64, 3\]"):
         recover(torch.zeros(64, 64, 3), cube)
     with pytest.raises(ValueError, match=r"no engine 'opengel'.*did you mean 'opengl'"):
         recover(image, cube, engine="opengel")
     with pytest.raises(ValueError, match=r"no strategy 'manuel'.*did you mean 'manual'"):
         recover(image, cube, engine="software", strategy="manuel")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": torch.zeros(128, 128, 3, dtype=torch.uint8)}, "must be of floats"),
+        ({"image": torch.full((128, 128, 3), torch.nan)}, "not finite"),
+        ({"mask": torch.zeros(64, 64, dtype=torch.bool)}, r"mask must have the image's shape \[128, 128\]"),
+    ],
+)
+def test_rejects_what_is_no_picture(cube, change, message):
+    arguments = {"image": torch.zeros(128, 128, 3), "engine": "software"} | change
+    with pytest.raises(ValueError, match=message):
+        recover(arguments.pop("image"), cube, **arguments)
+
+
+def test_rejects_several_starts(cube):
+    with pytest.raises(ValueError, match="start must be one scene, got 2"):
+        recover(torch.zeros(128, 128, 3), cube, start=cube.empty(2))
+
+
+def test_rejects_a_busy_background_without_mask(cube):
+    """Free objects are found by their outlines; where nothing tells these, the error says what would."""
+    free = replace(cube, position=(replace(cube.position[0], low=-1.0, high=1.0),) * 3)
+    busy = torch.rand(128, 128, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="give a mask"):
+        recover(busy, free)
