@@ -61,7 +61,7 @@ def recover(
             picture.
         seed: Turns the grid of rotations that search begins from.
         device: Where gradient operators run.
-        steps: Of gradient refinement; None: 60. 0 leaves it out.
+        steps: Of gradient refinement; None: 60. With 0 least differences alone refine.
         progress: Show a progress bar on stderr.
 
     Returns:
@@ -157,7 +157,7 @@ def _refined(
 ) -> Fit:
     """Gradients, coarse to fine, then least differences; never worse than `fit`."""
     if settings.steps == 0:
-        return fit
+        return search.settle(fit)
     trial = search.settle(judge.fit(descend(render, judge, fit.scene, settings, device=device)))
     judge.note("gradients", trial)
     return trial if trial.total < fit.total else search.settle(fit)

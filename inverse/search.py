@@ -105,7 +105,7 @@ class Search:
         return Lamp(direction, float(scene.light.intensity[0]), float(scene.light.ambient[0]))
 
     def _first_birth(self, fit: Fit) -> Fit:
-        """The first object, with the light under which it explains most.
+        """The first object, with the light under which it explains most; `fit` itself where none does.
 
         Before an object is known nothing tells where the light comes from, and an asset of known colour is
         not recognised under a wrong one: objects are proposed under the best light of each quarter of the

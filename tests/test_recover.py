@@ -273,3 +273,12 @@ def test_rejects_a_busy_background_without_mask(cube):
     busy = torch.rand(128, 128, 3, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="give a mask"):
         recover(busy, free)
+
+
+def test_a_start_is_polished_without_gradients(cube):
+    """With no steps of gradients least differences alone bring a close start to the truth."""
+    truth = sampled(cube, 5)
+    turn = roma.rotvec_to_unitquat(torch.tensor([[[0.05, -0.04, 0.03]]]))
+    start = replace(truth, rotation=roma.quat_product(turn, truth.rotation))
+    found = recover(picture_of(cube, truth), cube, engine="software", start=start, steps=0)
+    assert turned_by(cube, found.scene, truth) < 0.2
