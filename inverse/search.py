@@ -97,7 +97,7 @@ class Search:
 
     def _globals(self, fit: Fit) -> Fit:
         """Light, camera and background of the picture without objects, as far as it tells them."""
-        return self.judge.polish(fit, free=self._free("light", "background"), iterations=4)
+        return self.judge.polish(fit, free=self._free("light", "background", "camera"), iterations=4)
 
     def lamp(self, scene: Scene) -> Lamp:
         """The scene's light in camera axes."""

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from inverse import recover, write_picture
 from inverse.metrics import position_error, rotation_error
 from render.engine import open_engine
-from scenes import Intrinsics, World, from_meshes
+from scenes import Interval, Intrinsics, World, from_meshes
 from scenes.scene import matrix
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "data" / "cases"
@@ -282,3 +282,24 @@ def test_a_start_is_polished_without_gradients(cube):
     start = replace(truth, rotation=roma.quat_product(turn, truth.rotation))
     found = recover(picture_of(cube, truth), cube, engine="software", start=start, steps=0)
     assert turned_by(cube, found.scene, truth) < 0.2
+
+
+@pytest.mark.slow
+def test_a_free_camera(gl):
+    """A camera known to 5 degrees and 8 cm only is recovered with the objects: 0.1 degrees, 5 mm."""
+    world = World.load("tabletop")
+    given = world.camera
+    elevation, distance = given.elevation.middle, given.distance.middle
+    camera = replace(
+        given,
+        azimuth=Interval(-math.radians(5), math.radians(5)),
+        elevation=Interval(elevation - math.radians(3), elevation + math.radians(3)),
+        distance=Interval(distance - 0.08, distance + 0.08),
+    )
+    world = replace(world, camera=camera)
+    truth = sampled(world, 0)
+    recovery = recover(picture_of(world, truth, engine="opengl"), world, engine="opengl")
+    columns = [k for k, group in enumerate(world.groups) if group == "camera"]
+    error = (world.pack(recovery.scene) - world.pack(truth))[0, columns].abs()
+    assert (error < torch.tensor([math.radians(0.1), math.radians(0.1), 0.005])).all()
+    paired(world, recovery.scene, truth)
