@@ -141,7 +141,7 @@ class SoftwareEngine:
         depth = torch.where(nothing, torch.inf, 1.0 / inverse_depth.clamp_min(1e-30))
         return rgb, instance, depth
 
-    def _shadow(self, geometry, shadow):  # type: ignore[no-untyped-def]
+    def _shadow(self, geometry: Any, shadow: Tensor) -> Any:
         """The light's orthographic view; texel width and shadow_from_world as in `Layout.scenes`."""
         texel, rows = shadow[:, 0], shadow[:, 1:].reshape(-1, 3, 4)
         scale = rows.new_tensor([self._shadow_size, self._shadow_size, -1.0])

@@ -306,7 +306,7 @@ class _Writer:
             from PIL import Image
 
             png = io.BytesIO()
-            Image.fromarray(asset.texture).save(png, format="PNG")  # type: ignore[arg-type]
+            Image.fromarray(asset.texture).save(png, format="PNG")  # type: ignore[arg-type]  # callers have one
             view = self._view(png.getvalue())
             self.root.images.append(self.gltf.Image(name=asset.name, bufferView=view, mimeType="image/png"))
             self.root.textures.append(self.gltf.Texture(sampler=0, source=len(self.root.images) - 1))

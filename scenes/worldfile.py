@@ -93,7 +93,7 @@ def _world(top: Table, path: Path) -> World:
         assets=assets,
         scenery=scenery,
         count=objects.count("count"),
-        placement=placement,  # type: ignore[arg-type]
+        placement=placement,  # type: ignore[arg-type]  # choice() checked it
         position=(objects.interval("x", 0.0), objects.interval("y", 0.0), objects.interval("z", 0.0)),
         yaw=objects.degrees("yaw_degrees", [-180.0, 180.0], FULL_TURN),
         scale=objects.interval("scale", 1.0, above=0.0),
@@ -130,8 +130,8 @@ def _camera(table: Table) -> CameraPrior:
         height=height,
         focal=focal,
         aspect=table.number("aspect", 1.0, above=0.0),
-        centre=table.numbers("centre", 2, [width / 2, height / 2]),  # type: ignore[arg-type]
-        target=table.numbers("target", 3, [0.0, 0.0, 0.0]),  # type: ignore[arg-type]
+        centre=table.numbers("centre", 2, [width / 2, height / 2]),  # type: ignore[arg-type]  # two of them
+        target=table.numbers("target", 3, [0.0, 0.0, 0.0]),  # type: ignore[arg-type]  # three of them
         azimuth=table.degrees("azimuth_degrees", 0.0, FULL_TURN),
         elevation=table.degrees("elevation_degrees", 0.0, RIGHT_ANGLE),
         distance=table.interval("distance", least=0.0),

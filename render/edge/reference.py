@@ -25,7 +25,7 @@ def edge_gradient_reference(
     return grad
 
 
-def _contour(grad, image, grad_image, vertices, top, raster, edge):  # type: ignore[no-untyped-def]
+def _contour(grad, image, grad_image, vertices, top, raster, edge):  # type: ignore[no-untyped-def]  # rows of tensors
     iu, iv, apex, other, face, face2, crease, n = edge
     u, v = vertices[iu], vertices[iv]
     side = _turn(u, v, vertices[apex])
@@ -69,7 +69,7 @@ def _contour(grad, image, grad_image, vertices, top, raster, edge):  # type: ign
                 grad[index, along] -= k * share * (v[across] - u[across]) / run
 
 
-def _advect(grad, image, grad_image, vertices, top, raster):  # type: ignore[no-untyped-def]
+def _advect(grad, image, grad_image, vertices, top, raster):  # type: ignore[no-untyped-def]  # rows of tensors
     depth = raster.inverse_depth.to(vertices.dtype)
     _, height, width, _ = image.shape
     for n, y, x in (raster.face >= 0).nonzero().tolist():
@@ -96,15 +96,15 @@ def _advect(grad, image, grad_image, vertices, top, raster):  # type: ignore[no-
         grad.index_add_(0, top.faces[face].long(), share)
 
 
-def _turn(a, b, c):  # type: ignore[no-untyped-def]
+def _turn(a, b, c):  # type: ignore[no-untyped-def]  # rows of tensors
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 
 
-def _weights(corners, x, y):  # type: ignore[no-untyped-def]
+def _weights(corners, x, y):  # type: ignore[no-untyped-def]  # rows of tensors
     a, b, c = corners
     p = corners.new_tensor([x, y])
     return torch.stack([_turn(p, b, c), _turn(p, c, a), _turn(p, a, b)]) / _turn(a, b, c)
 
 
-def _plane(corners, x, y):  # type: ignore[no-untyped-def]
+def _plane(corners, x, y):  # type: ignore[no-untyped-def]  # rows of tensors
     return (_weights(corners, x, y) @ corners[:, 2]).clamp(corners[:, 2].min(), corners[:, 2].max())

@@ -75,9 +75,9 @@ class Mesh:
         names, form = ["position", "normal", "colour"], "3f 3f 3f"
         self._texture = None
         if textured(asset):
-            columns.append(asset.uv)  # type: ignore[arg-type]
+            columns.append(asset.uv)  # type: ignore[arg-type]  # textured() says it is there
             names, form = [*names, "uv"], form + " 2f"
-            self._texture = _upload(context, asset.texture, anisotropy)  # type: ignore[arg-type]
+            self._texture = _upload(context, asset.texture, anisotropy)  # type: ignore[arg-type]  # likewise
         vertices = context.buffer(np.concatenate(columns, 1).astype(np.float32).tobytes())
         faces = context.buffer(asset.faces.astype(np.int32).tobytes())
         self._instances = context.buffer(reserve=4 * INSTANCE_FLOATS)
