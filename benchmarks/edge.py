@@ -21,7 +21,7 @@ from torch import Tensor
 
 from render import differentiable, open_engine
 from render.blur import blurred_squared_error, gaussian_blur
-from render.edge import edge_gradient, topology
+from render.edge import edge_gradient
 from render.geometry import assemble
 from render.raster import rasterize
 from scenes import Asset, Scene, World, shapes
@@ -90,9 +90,9 @@ def _gradient(p: Problem, target: Tensor, blur: float, picture: int, triangles: 
     size = (SIZE * triangles, SIZE * triangles)
     scene = p.scene(theta)
     g = assemble(p.world, scene, size)
-    seen = rasterize(g.vertices, g.faces, image=g.image, image_count=1, image_size=size, weld=g.weld)
+    seen = rasterize(g.vertices, g.triangles, image_size=size)
     image = sampled(p.world, p.scene(theta.detach()), picture // triangles, size)
-    image = edge_gradient(image, g.vertices, topology(g), seen, antialiased=picture > triangles)
+    image = edge_gradient(image, g.vertices, g.triangles, raster=seen, antialiased=picture > triangles)
     image = image.view(1, SIZE, triangles, SIZE, triangles, 3).mean((2, 4))
     loss = gaussian_blur((image - target).double(), blur).square().sum()
     return torch.autograd.grad(loss, theta)[0][0]
@@ -115,13 +115,11 @@ def _cost(pixels: int, segments: int, repeats: int) -> tuple[int, dict[str, floa
         translation = scene.translation.clone().requires_grad_()
         moved = Scene(**{**vars(scene), "translation": translation})
         g = assemble(world, moved, size)
-        seen = rasterize(
-            g.vertices, g.faces, image=g.image, image_count=1, image_size=size, weld=g.weld, culled=g.closed
-        )
-        corners = torch.cat([torch.zeros(1, 9), g.colours.detach()[g.faces.long()].view(-1, 9)])
+        seen = rasterize(g.vertices, g.triangles, image_size=size)
+        corners = torch.cat([torch.zeros(1, 9), g.colours.detach()[g.triangles.faces.long()].view(-1, 9)])
         corners = corners.index_select(0, seen.face.view(-1) + 1).view(-1, 3, 3)
         image = torch.bmm(seen.barycentric.view(-1, 1, 3), corners).view(1, *size, 3)
-        image = edge_gradient(image, g.vertices, topology(g), seen, antialiased=antialiased)
+        image = edge_gradient(image, g.vertices, g.triangles, raster=seen, antialiased=antialiased)
         blurred_squared_error(image, target, blur).sum().backward()
 
     times = {

@@ -73,7 +73,7 @@ class Manual(torch.nn.Module):
     def _with_gradients(self, image: Tensor, scene: Scene, size: tuple[int, int]) -> Tensor:
         """The same image. What no gradient is asked of costs nothing."""
         # Warp takes a second to import, and `unrender --help` must not wait for it
-        from render.edge import edge_gradient, topology
+        from render.edge import edge_gradient
         from render.geometry import assemble
         from render.raster import rasterize
         from render.shading import encode_srgb, shade
@@ -86,21 +86,13 @@ class Manual(torch.nn.Module):
         if not (moves or lights):
             return image
         geometry = assemble(self.engine.world, scene, size)
-        seen = rasterize(
-            geometry.vertices,
-            geometry.faces,
-            image=geometry.image,
-            image_count=len(scene),
-            image_size=size,
-            weld=geometry.weld,
-            culled=geometry.closed,
-        )
+        seen = rasterize(geometry.vertices, geometry.triangles, image_size=size)
         # Highlights wander over a surface that moves, even where it does not turn
         if lights or bool((geometry.specular > 0).any()):
             model = encode_srgb(shade(geometry, seen, scene, self.engine.world).clamp(0.0, 1.0))
             image = image + (model - model.detach())  # the model's slopes, the engine's values
         if moves:
-            image = edge_gradient(image, geometry.vertices, topology(geometry), seen, antialiased=True)
+            image = edge_gradient(image, geometry.vertices, geometry.triangles, raster=seen, antialiased=True)
         return image
 
 

@@ -8,9 +8,10 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from render.triangles import Triangles
 from scenes import Asset, Scene, World
 from scenes.scene import matrix
 
@@ -23,8 +24,8 @@ _LAYOUTS_KEPT = 16  # a layout of 16 tabletop scenes takes a few MB
 class Geometry:
     """All triangles of a batch of scenes, packed one scene after another.
 
-    Scenes may hold different assets, so that there is no [B, V] axis: `image` and `instance` say whose a
-    face is. Faces of one image are contiguous. Vertices made by the near plane come after all others.
+    Scenes may hold different assets, so that there is no [B, V] axis. Vertices made by the near plane come
+    after all others.
 
     `positions`, `normals`, `colours` and `uv` are computed at their first use: gradients of silhouettes
     alone do without them.
@@ -33,29 +34,19 @@ class Geometry:
         vertices: (x px, y px, 1/depth 1/m), depth measured along the camera's -z, [V, 3]. Differentiable in
             the scene's rotation, translation, scale and camera. Vertices behind the near plane hold finite
             numbers without meaning; no face uses them.
-        faces: Vertex indices, int32 [F, 3]. Wind as the asset's do: clockwise on the screen (y down) is the
-            back.
-        weld: Index that all copies of one position share, int32 [V]; the mesh's topology is made of it.
-        image: Which scene a face belongs to, ascending, int32 [F].
-        instance: The scene's slot, or S + i for world.scenery[i], int32 [F].
+        triangles: The faces. Their instance is the scene's slot, or S + i for world.scenery[i]; the backs of
+            watertight meshes are culled.
         texture: Index into `assets(world)` of the face's texture, -1 where it has none, int32 [F].
-        closed: True for faces of watertight meshes, bool [F].
         specular: Strength of the highlight, [F].
         shininess: Its exponent, [F].
-        image_count: Number of scenes B.
         size: (height, width) [px] of the picture the vertices are meant for.
     """
 
     vertices: Float[Tensor, "vertex 3"]
-    faces: Int[Tensor, "face 3"]
-    weld: Int[Tensor, "vertex"]
-    image: Int[Tensor, "face"]
-    instance: Int[Tensor, "face"]
+    triangles: Triangles
     texture: Int[Tensor, "face"]
-    closed: Bool[Tensor, "face"]
     specular: Float[Tensor, "face"]
     shininess: Float[Tensor, "face"]
-    image_count: int
     size: tuple[int, int]
     _layout: "_Layout"
     _placement: "_Placement"
@@ -154,7 +145,7 @@ def assemble(world: World, scene: Scene, size: tuple[int, int]) -> Geometry:
     zoom = camera.focal.new_tensor([width / camera.width, height / camera.height])
     focal, centre = camera.focal * zoom, camera.centre * zoom
     seen = layout.transform(layout.positions, linear, offset)  # camera coordinates
-    cut, faces_of = _cut_near(layout, seen)
+    cut, faces = _cut_near(layout, seen)
     if cut is not None:
         seen = cut.extend(seen)
     inverse_depth = 1.0 / (-seen[:, 2]).clamp_min(NEAR)
@@ -168,13 +159,25 @@ def assemble(world: World, scene: Scene, size: tuple[int, int]) -> Geometry:
     vertices = torch.stack([x, y, inverse_depth], -1)
     return Geometry(
         vertices=vertices,
-        **faces_of,
-        image_count=len(scene),
+        triangles=faces.triangles,
+        texture=faces.texture,
+        specular=faces.specular,
+        shininess=faces.shininess,
         size=size,
         _layout=layout,
         _placement=place,
         _cut=cut,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Faces:
+    """The faces of a batch, and what `Geometry` has for each."""
+
+    triangles: Triangles
+    texture: Tensor
+    specular: Tensor
+    shininess: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,12 +188,12 @@ class _Layout:
     normals: Tensor
     colours: Tensor
     uv: Tensor
-    weld: Tensor  # int32 [V]
+    weld: Tensor  # which position of the batch a vertex is a copy of, int64 [V]
     owner: Tensor  # instance of each vertex, int64 [V]
     image_of_vertex: Tensor  # int64 [V]
     image_of_instance: Tensor  # int64 [I]
     slot_of_instance: Tensor  # S + i for scenery, int64 [I]
-    faces: dict[str, Tensor]  # what Geometry has per face, and the weld
+    faces: _Faces
 
     def transform(self, points: Tensor, linear: Tensor, offset: Tensor | None) -> Tensor:
         """Return linear @ point + offset of each vertex's instance, [V, 3]."""
@@ -257,27 +260,31 @@ class _Static:
         face, owner_of_face, _ = _spread(self.face_count, which)
         shift = first_vertex[owner_of_face]
         which_of_face = which[owner_of_face]
-        faces = {
-            "faces": (self.faces[face] + shift[:, None]).int(),
-            "weld": (self.weld[vertex] + first_vertex[owner]).int(),
-            "image": image[owner_of_face].int(),
-            "instance": slot[owner_of_face].int(),
-            "texture": self.texture[which_of_face].int(),
-            "closed": self.closed[which_of_face],
-            "specular": self.specular[which_of_face],
-            "shininess": self.shininess[which_of_face],
-        }
+        corners, weld = self.faces[face] + shift[:, None], self.weld[vertex] + first_vertex[owner]
+        triangles = Triangles(
+            corners.int().to(device),
+            weld=weld[corners].int().to(device),
+            image=image[owner_of_face].int().to(device),
+            image_count=batch,
+            instance=slot[owner_of_face].int().to(device),
+            culled=self.closed[which_of_face].to(device),
+        )
         return _Layout(
             positions=self.positions[vertex].to(device),
             normals=self.normals[vertex].to(device),
             colours=self.colours[vertex].to(device),
             uv=self.uv[vertex].to(device),
-            weld=faces["weld"].to(device),
+            weld=weld.to(device),
             owner=owner.to(device),
             image_of_vertex=image[owner].to(device),
             image_of_instance=image.to(device),
             slot_of_instance=slot.to(device),
-            faces={k: v.to(device) for k, v in faces.items()},
+            faces=_Faces(
+                triangles,
+                texture=self.texture[which_of_face].int().to(device),
+                specular=self.specular[which_of_face].to(device),
+                shininess=self.shininess[which_of_face].to(device),
+            ),
         )
 
 
@@ -317,7 +324,7 @@ def _placement(layout: _Layout, scene: Scene) -> _Placement:
     )
 
 
-def _cut_near(layout: _Layout, seen: Tensor) -> tuple[_Cut | None, dict[str, Tensor]]:
+def _cut_near(layout: _Layout, seen: Tensor) -> tuple[_Cut | None, _Faces]:
     """Cut the triangles that cross the near plane; return the new vertices and all that is per face.
 
     A face with one vertex behind becomes two, with two behind one, with three behind none.
@@ -327,7 +334,7 @@ def _cut_near(layout: _Layout, seen: Tensor) -> tuple[_Cut | None, dict[str, Ten
     behind = depth.detach() < NEAR
     if not bool(behind.any()):
         return None, old
-    faces = old["faces"].long()
+    faces = old.triangles.faces.long()
     out = behind[faces]
     count = out.sum(1)
     crossing = ((count == 1) | (count == 2)).nonzero()[:, 0]
@@ -348,10 +355,18 @@ def _cut_near(layout: _Layout, seen: Tensor) -> tuple[_Cut | None, dict[str, Ten
     origin = torch.cat([keep, crossing[~odd_behind], crossing[odd_behind], crossing[odd_behind]])
     order = torch.argsort(origin, stable=True)  # faces of one image must stay together
     origin = origin[order]
-    result = {k: v[origin] for k, v in old.items() if k not in ("faces", "weld")}
-    result["faces"] = torch.cat([faces[keep], tip, left, right])[order].int()
+    corners = torch.cat([faces[keep], tip, left, right])[order]
     # Both faces of a cut edge meet in the same new position: number it by the edge's two welded ends.
-    ends = torch.stack([old["weld"].long()[inside], old["weld"].long()[outside]], 1)
+    ends = torch.stack([layout.weld[inside], layout.weld[outside]], 1)
     _, number = torch.unique(ends, dim=0, return_inverse=True)
-    result["weld"] = torch.cat([old["weld"], (total + number).int()])
-    return _Cut(inside, outside, t), result
+    weld = torch.cat([layout.weld, total + number])
+    triangles = Triangles(
+        corners.int(),
+        weld=weld[corners].int(),
+        image=old.triangles.image[origin],
+        image_count=old.triangles.image_count,
+        instance=old.triangles.instance[origin],
+        culled=old.triangles.culled[origin],
+    )
+    per_face = (old.texture[origin], old.specular[origin], old.shininess[origin])
+    return _Cut(inside, outside, t), _Faces(triangles, *per_face)

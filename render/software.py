@@ -109,10 +109,7 @@ class SoftwareEngine:
 
         fine = (size[0] * self._samples, size[1] * self._samples)
         geometry = assemble(self.world, scene, fine)
-        drawn: dict[str, Any] = {"image": geometry.image, "image_count": len(scene), "weld": geometry.weld}
-        points = self._raster.rasterize(
-            geometry.vertices, geometry.faces, image_size=fine, culled=geometry.closed, **drawn
-        )
+        points = self._raster.rasterize(geometry.vertices, geometry.triangles, image_size=fine)
         rgb = self._shading.draw(
             geometry,
             points,
@@ -129,15 +126,13 @@ class SoftwareEngine:
             coarse = geometry.vertices * geometry.vertices.new_tensor(
                 [1 / self._samples, 1 / self._samples, 1.0]
             )
-            centres = self._raster.rasterize(
-                coarse, geometry.faces, image_size=size, culled=geometry.closed, **drawn
-            )
+            centres = self._raster.rasterize(coarse, geometry.triangles, image_size=size)
             face, inverse_depth = centres.face, centres.inverse_depth
         nothing = face < 0
-        nobody = geometry.instance.new_tensor(
+        nobody = geometry.triangles.instance.new_tensor(
             [-1]
         )  # what face -1 shows, also where there are no faces at all
-        instance = torch.cat([geometry.instance, nobody])[face.long()]
+        instance = torch.cat([geometry.triangles.instance, nobody])[face.long()]
         depth = torch.where(nothing, torch.inf, 1.0 / inverse_depth.clamp_min(1e-30))
         return rgb, instance, depth
 
@@ -151,12 +146,7 @@ class SoftwareEngine:
         turn = rows.index_select(0, image)
         seen = (turn[..., :3] * geometry.positions[:, None, :]).sum(-1) + turn[..., 3]
         closeness = self._raster.nearest(
-            seen.float(),
-            geometry.faces,
-            image=geometry.image,
-            image_count=geometry.image_count,
-            image_size=(self._shadow_size, self._shadow_size),
-            weld=geometry.weld,
+            seen.float(), geometry.triangles, image_size=(self._shadow_size, self._shadow_size)
         )
         return self._shading.Shadow(closeness, rows, texel)
 

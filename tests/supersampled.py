@@ -92,8 +92,8 @@ def sampled(world: World, scene: Scene, samples: int, size: tuple[int, int] = (S
     height, width = size
     fine = (height * samples, width * samples)
     g = assemble(world, scene, fine)
-    seen = rasterize(g.vertices, g.faces, image=g.image, image_count=len(scene), image_size=fine, weld=g.weld)
-    corners = g.colours.detach()[g.faces.long()].view(-1, 9)
+    seen = rasterize(g.vertices, g.triangles, image_size=fine)
+    corners = g.colours.detach()[g.triangles.faces.long()].view(-1, 9)
     corners = torch.cat([corners.new_zeros(1, 9), corners])  # nothing, -1, is black
     corners = corners.index_select(0, seen.face.view(-1) + 1).view(-1, 3, 3)
     image = torch.bmm(seen.barycentric.view(-1, 1, 3), corners)

@@ -6,29 +6,26 @@ from supersampled import SIZE, agreement, blurred_losses, differences, problem, 
 from torch.testing import assert_close
 
 from render.blur import gaussian_blur
-from render.edge import build_topology, edge_gradient, edge_gradient_reference, topology
+from render.edge import edge_gradient, edge_gradient_reference
 from render.geometry import assemble
 from render.raster import Raster, rasterize
+from render.triangles import Triangles
 
 FAR = 500.0  # [px] outside every picture here
 
 
 def mesh(vertices, faces, dtype=torch.float64):
     """Packed arrays of one object in one picture, no vertex shared by position but by index."""
-    vertices, faces = torch.tensor(vertices, dtype=dtype), torch.tensor(faces, dtype=torch.int32)
-    alone = torch.zeros(len(faces), dtype=torch.int32)
-    weld = torch.arange(len(vertices), dtype=torch.int32)
-    return vertices, build_topology(faces, weld, alone, alone, 1)
+    return torch.tensor(vertices, dtype=dtype), Triangles(torch.tensor(faces, dtype=torch.int32))
 
 
 def seen(vertices, top, size):
-    image = torch.zeros(len(top.faces), dtype=torch.int32)
-    return rasterize(vertices, top.faces, image=image, image_count=1, image_size=size)
+    return rasterize(vertices, top, image_size=size)
 
 
 def gradient(image, vertices, top, raster, cotangent, **options):
     leaf = vertices.clone().requires_grad_()
-    (grad,) = torch.autograd.grad(edge_gradient(image, leaf, top, raster, **options), leaf, cotangent)
+    (grad,) = torch.autograd.grad(edge_gradient(image, leaf, top, raster=raster, **options), leaf, cotangent)
     return grad
 
 
@@ -97,21 +94,14 @@ def test_moving_along_changes_no_sum():
     """An object off the border that moves sideways leaves the picture's sum as it is."""
     p = problem("cube", 0)
     raster, geometry, image = drawn(p, torch.zeros(1, p.count), torch.float64, samples=4)
-    grad = gradient(image, geometry.vertices.double(), topology(geometry), raster, torch.ones_like(image))
+    grad = gradient(image, geometry.vertices.double(), geometry.triangles, raster, torch.ones_like(image))
     assert grad[:, :2].sum(0).abs().max() < 0.01 * grad[:, :2].abs().sum()
 
 
 def drawn(p, theta, dtype=torch.float32, samples=1):
     size = (SIZE * samples, SIZE * samples)
     geometry = assemble(p.world, p.scene(theta), size)
-    raster = rasterize(
-        geometry.vertices,
-        geometry.faces,
-        image=geometry.image,
-        image_count=len(theta),
-        image_size=size,
-        weld=geometry.weld,
-    )
+    raster = rasterize(geometry.vertices, geometry.triangles, image_size=size)
     return raster, geometry, points(p, theta, size, 1).to(dtype)
 
 
@@ -129,11 +119,8 @@ def random_triangles(seed, count=8):
     faces = torch.cat([faces, more])
     copies = torch.randint(0, 2, (len(more),), generator=g, dtype=torch.int32) * len(vertices)
     faces[count:, 0] += copies  # some of them creases: another copy of one end
-    weld = torch.arange(len(vertices), dtype=torch.int32)
     instance = torch.arange(2 * count, dtype=torch.int32) % count % 3
-    image = torch.zeros(2 * count, dtype=torch.int32)
-    top = build_topology(faces, weld.repeat(2), image, instance, 1)
-    return vertices.repeat(2, 1), top
+    return vertices.repeat(2, 1), Triangles(faces, weld=faces % len(vertices), instance=instance)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -152,7 +139,7 @@ def test_float32_close_to_float64():
     p = problem("two", 1)
     raster, geometry, image = drawn(p, torch.zeros(1, p.count))
     cotangent = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
-    vertices, top = geometry.vertices, topology(geometry)
+    vertices, top = geometry.vertices, geometry.triangles
     single = gradient(image, vertices, top, raster, cotangent)
     double = gradient(image.double(), vertices.double(), top, raster, cotangent.double())
     assert (single - double).norm() < 1e-4 * double.norm()
@@ -162,7 +149,7 @@ def test_image_and_its_gradient_pass_unchanged():
     p = problem("cube", 0)
     raster, geometry, image = drawn(p, torch.zeros(1, p.count))
     leaf = image.clone().requires_grad_()
-    out = edge_gradient(leaf, geometry.vertices, topology(geometry), raster)
+    out = edge_gradient(leaf, geometry.vertices, geometry.triangles, raster=raster)
     cotangent = torch.randn_like(image)
     assert torch.equal(out, image)
     assert torch.equal(torch.autograd.grad(out, leaf, cotangent)[0], cotangent)
@@ -180,12 +167,12 @@ def test_same_bits_every_run(batch, antialiased):
     torch.set_num_threads(2)
     try:
         runs = [
-            gradient(image, geometry.vertices, topology(geometry), raster, cotangent, antialiased=antialiased)
+            gradient(image, geometry.vertices, geometry.triangles, raster, cotangent, antialiased=antialiased)
             for _ in range(20)
         ]
         torch.set_num_threads(1)
         alone = gradient(
-            image, geometry.vertices, topology(geometry), raster, cotangent, antialiased=antialiased
+            image, geometry.vertices, geometry.triangles, raster, cotangent, antialiased=antialiased
         )
     finally:
         torch.set_num_threads(count)
@@ -220,8 +207,7 @@ def test_no_area_and_slivers_give_finite_gradients():
 
 
 def test_no_faces():
-    nothing = torch.zeros(0, dtype=torch.int32)
-    vertices, top = torch.zeros(0, 3), build_topology(nothing.view(0, 3), nothing, nothing, nothing, 1)
+    vertices, top = torch.zeros(0, 3), Triangles(torch.zeros(0, 3, dtype=torch.int32))
     raster = Raster(torch.full((1, 4, 5), -1).int(), torch.zeros(1, 4, 5), torch.zeros(1, 4, 5, 3))
     assert gradient(torch.rand(1, 4, 5, 3), vertices, top, raster, torch.ones(1, 4, 5, 3)).shape == (0, 3)
 
@@ -230,7 +216,7 @@ def test_topology_of_cube_and_sphere():
     world = small_world()
     for name, edges, groups in (("cube", 18, 6), ("sphere", None, 1)):
         p = problem(name, 0)
-        top = topology(assemble(world, p.scene(torch.zeros(1, 7)), (8, 8)))
+        top = assemble(world, p.scene(torch.zeros(1, 7)), (8, 8)).triangles
         assert edges is None or len(top.edges) == edges
         assert len(top.edges) == 3 * len(top.faces) // 2  # closed: every edge has two faces
         assert (top.edges[:, 5] >= 0).all()
@@ -240,7 +226,7 @@ def test_topology_of_cube_and_sphere():
 
 def test_topology_of_a_cube_has_creases_at_its_twelve_edges():
     p = problem("cube", 0)
-    top = topology(assemble(p.world, p.scene(torch.zeros(2, 7)), (8, 8)))
+    top = assemble(p.world, p.scene(torch.zeros(2, 7)), (8, 8)).triangles
     assert top.edges[:, 6].sum() == 2 * 12
     assert top.edges[:, 7].tolist() == sorted(top.edges[:, 7].tolist())
 
@@ -255,7 +241,7 @@ def test_topology_of_an_open_square():
 def test_topology_is_shared_by_batches_of_the_same_assets():
     p = problem("cube", 0)
     there, here = (assemble(p.world, p.scene(torch.full((1, 7), a)), (8, 8)) for a in (0.0, 0.1))
-    assert topology(there) is topology(here)
+    assert there.triangles is here.triangles
 
 
 ACCURACY = {  # blur [px], samples per axis of the picture, of the triangles: error and cosine to reach
@@ -272,7 +258,7 @@ def estimate(p, target, sigma, picture, triangles):
     fine = SIZE * triangles
     image = points(p, theta, (fine, fine), picture // triangles)
     image = edge_gradient(
-        image, geometry.vertices, topology(geometry), raster, antialiased=picture > triangles
+        image, geometry.vertices, geometry.triangles, raster=raster, antialiased=picture > triangles
     )
     image = image.view(1, SIZE, triangles, SIZE, triangles, 3).mean((2, 4))
     loss = gaussian_blur((image - target).double(), sigma).square().sum()
@@ -308,12 +294,15 @@ def test_gradient_against_differences_of_supersampled_pictures(name):
             r"raster must be of the image's size \[1, 4, 5\], got \[1, 4, 4\]",
         ),
         ({"image": torch.zeros(1, 4, 4, 3).double()}, "must both be float32 or float64"),
-        ({"image": torch.zeros(2, 4, 4, 3)}, "raster must be of the image's size"),
-        ({"vertices": torch.zeros(3, 2)}, r"vertices must have shape \[V, 3\], got \[3, 2\]"),
+        (
+            {"image": torch.zeros(2, 4, 4, 3)},
+            "there are 2 images, but vertices of 1 copies of triangles of 1 pictures",
+        ),
+        ({"vertices": torch.zeros(3, 2)}, r"vertices must be float of shape \[B, V, 3\] or \[V, 3\]"),
     ],
 )
 def test_rejects(change, message):
     vertices, top = mesh([[0.0, 0, 1], [3, 0, 1], [0, 3, 1]], [[0, 1, 2]], torch.float32)
     arguments = {"image": torch.zeros(1, 4, 4, 3), "vertices": vertices} | change
     with pytest.raises(ValueError, match=message):
-        edge_gradient(**arguments, topology=top, raster=seen(vertices, top, (4, 4)))
+        edge_gradient(**arguments, faces=top, raster=seen(vertices, top, (4, 4)))

@@ -66,17 +66,16 @@ def test_scales_with_size():
 def test_packs_scene_after_scene():
     world = grounded()
     geometry = assemble(world, three_scenes(world), (24, 32))
-    assert geometry.image.tolist() == sorted(geometry.image.tolist())
-    present = {(int(i), int(s)) for i, s in zip(geometry.image, geometry.instance, strict=True)}
+    triangles = geometry.triangles
+    assert triangles.image.tolist() == sorted(triangles.image.tolist())
+    present = {(int(i), int(s)) for i, s in zip(triangles.image, triangles.instance, strict=True)}
     assert present == {(0, 0), (0, 1), (0, 3), (1, 3), (2, 2), (2, 3)}
-    welds = [
-        set(geometry.weld[geometry.faces[geometry.image == i].long()].flatten().tolist()) for i in range(3)
-    ]
+    welds = [set(triangles.weld[triangles.image == i].flatten().tolist()) for i in range(3)]
     assert not welds[0] & welds[1]
     assert not welds[1] & welds[2]
-    boxes = geometry.instance < 3
-    assert geometry.closed[boxes].all()
-    assert not geometry.closed[~boxes].any()
+    boxes = triangles.instance < 3
+    assert triangles.culled[boxes].all()
+    assert not triangles.culled[~boxes].any()
     assert set(geometry.texture[~boxes].tolist()) == {2}
     assert set(geometry.texture[boxes].tolist()) == {-1}
 
@@ -85,9 +84,10 @@ def test_welds_a_box_into_eight_corners():
     world = small_world()
     scene = replace(world.empty(), asset=torch.tensor([[0, 1, -1]]))
     geometry = assemble(world, scene, (24, 32))
-    assert len(set(geometry.weld.tolist())) == 16
-    for index in set(geometry.weld.tolist()):
-        copies = geometry.vertices[geometry.weld == index]
+    triangles = geometry.triangles
+    assert len(triangles.weld.unique()) == 16
+    for index in triangles.weld.unique():
+        copies = geometry.vertices[triangles.faces[triangles.weld == index].long()]
         assert (copies == copies[0]).all()
 
 
@@ -97,10 +97,13 @@ def test_one_batch_equals_scenes_alone():
     whole = assemble(world, scene, (24, 32))
     for i in range(3):
         alone = assemble(world, scene[i], (24, 32))
-        here = whole.faces[whole.image == i].long()
+        here = whole.triangles.faces[whole.triangles.image == i].long()
         for name in ("vertices", "positions", "normals", "colours", "uv"):
             assert_close(
-                getattr(whole, name)[here], getattr(alone, name)[alone.faces.long()], rtol=0, atol=1e-6
+                getattr(whole, name)[here],
+                getattr(alone, name)[alone.triangles.faces.long()],
+                rtol=0,
+                atol=1e-6,
             )
 
 
@@ -111,14 +114,7 @@ def test_cut_ground_is_where_rays_meet_it():
     world = grounded()
     geometry = assemble(world, world.empty(), (24, 32))
     assert len(geometry.vertices) > 4, "the sheet crosses the near plane and must have been cut"
-    raster = rasterize(
-        geometry.vertices,
-        geometry.faces,
-        image=geometry.image,
-        image_count=1,
-        image_size=(24, 32),
-        weld=geometry.weld,
-    )
+    raster = rasterize(geometry.vertices, geometry.triangles, image_size=(24, 32))
     down = (torch.arange(24) + 0.5 - 12) / 30
     depth = torch.where(down > 0, 0.5 / down, torch.inf)
     seen = (depth < 15.0) & (depth > 0)  # the sheet ends 15 m before the eye
@@ -136,8 +132,8 @@ def test_cuts_a_triangle(turn, behind):
     sheet = replace(sheet, normals=sheet.normals[:3], colours=sheet.colours[:3], uv=sheet.uv[:3])
     world = replace(small_world(), scenery=(sheet,))
     geometry = assemble(world, world.empty(), (24, 32))
-    assert len(geometry.faces) == {1: 2, 2: 1, 3: 0}[len(behind)]
-    points = geometry.positions[geometry.faces.long()]
+    assert len(geometry.triangles.faces) == {1: 2, 2: 1, 3: 0}[len(behind)]
+    points = geometry.positions[geometry.triangles.faces.long()]
     got = torch.linalg.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0]).sum(0)
     corners = torch.from_numpy(corners)
     whole = torch.linalg.cross(corners[1] - corners[0], corners[2] - corners[0])
@@ -151,8 +147,9 @@ def test_cut_edges_stay_welded():
     """The two halves of the sheet share the new vertex on their diagonal, bit for bit."""
     world = grounded()
     geometry = assemble(world, world.empty(), (24, 32))
-    new = torch.arange(4, len(geometry.vertices))
-    groups = [new[geometry.weld[new] == w] for w in geometry.weld[new].unique()]
+    triangles = geometry.triangles
+    new = triangles.faces >= 4
+    groups = [triangles.faces[triangles.weld == w].unique().long() for w in triangles.weld[new].unique()]
     assert sorted(len(g) for g in groups) == [1, 1, 2]
     for group in groups:
         assert (geometry.vertices[group] == geometry.vertices[group[0]]).all()
@@ -171,7 +168,7 @@ def test_gradients(what):
         lens = replace(scene.camera, **dict(zip(camera, numbers[4:], strict=True)))
         geometry = assemble(world, replace(changed, camera=lens), (24, 32))
         assert len(geometry.vertices) > len(geometry._layout.weld), "the near plane must take part"
-        return getattr(geometry, what)[geometry.faces.unique().long()]
+        return getattr(geometry, what)[geometry.triangles.faces.unique().long()]
 
     numbers = [getattr(scene, f) for f in objects] + [getattr(scene.camera, f) for f in camera]
     numbers = [n.clone().requires_grad_() for n in numbers]
@@ -184,7 +181,7 @@ def test_empty():
     world = small_world()
     for batch in ([], [0, 1]):
         geometry = assemble(world, world.empty(2)[batch], (4, 4))
-        assert geometry.faces.shape == (0, 3)
+        assert geometry.triangles.faces.shape == (0, 3)
         assert geometry.vertices.shape == (0, 3)
 
 
@@ -192,7 +189,7 @@ def test_all_behind_is_nothing():
     world = small_world()
     scene = replace(world.empty(), asset=torch.tensor([[0, -1, -1]]), translation=torch.full((1, 3, 3), 9.0))
     geometry = assemble(world, scene, (24, 32))
-    assert len(geometry.faces) == 0
+    assert len(geometry.triangles.faces) == 0
     assert geometry.vertices.isfinite().all()
 
 

@@ -7,12 +7,12 @@ import torch
 from torch.testing import assert_close
 
 from render.raster import nearest, operator, rasterize, rasterize_reference
+from render.triangles import Triangles
 
 
 def draw(vertices, faces, size=(8, 8), **options):
-    faces = torch.as_tensor(faces, dtype=torch.int32)
-    options = {"image": torch.zeros(len(faces), dtype=torch.int32), "image_count": 1} | options
-    return rasterize(torch.as_tensor(vertices, dtype=torch.float32), faces, image_size=size, **options)
+    faces = Triangles(torch.as_tensor(faces, dtype=torch.int32), **options)
+    return rasterize(torch.as_tensor(vertices, dtype=torch.float32), faces, image_size=size)
 
 
 def random_triangles(seed, *, images=3, faces=40):
@@ -22,7 +22,8 @@ def random_triangles(seed, *, images=3, faces=40):
     )
     index = torch.combinations(torch.arange(60), 3)  # of two triangles with the same corners, either may win
     index = index[torch.randperm(len(index), generator=g)[: faces * images]].int()
-    return vertices, index, torch.arange(images, dtype=torch.int32).repeat_interleave(faces)
+    image = torch.arange(images, dtype=torch.int32).repeat_interleave(faces)
+    return vertices, Triangles(index, image=image, image_count=images)
 
 
 def test_triangle_by_hand():
@@ -42,10 +43,9 @@ def test_triangle_by_hand():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_matches_reference(seed):
-    vertices, faces, image = random_triangles(seed)
-    shape = {"image": image, "image_count": 3, "image_size": (24, 32)}
-    got = rasterize(vertices, faces, **shape)
-    want = rasterize_reference(vertices.double(), faces, **shape)
+    vertices, faces = random_triangles(seed)
+    got = rasterize(vertices, faces, image_size=(24, 32))
+    want = rasterize_reference(vertices.double(), faces, image_size=(24, 32))
     same = got.face == want.face
     assert (~same).float().mean() <= 2e-3, "only centres on a border within float32's rounding may differ"
     assert_close(got.inverse_depth[same].double(), want.inverse_depth[same], rtol=1e-5, atol=1e-6)
@@ -76,7 +76,8 @@ def grid(seed, on_centres):
     order = torch.stack([torch.randperm(3, generator=g) for _ in welded])
     weld = welded.gather(1, order).flatten()
     depth = 0.5 + 0.1 * torch.rand(len(points), 1, generator=g)
-    return torch.cat([points, depth], 1)[weld], torch.arange(len(weld)).view(-1, 3), weld.int()
+    faces = torch.arange(len(weld)).view(-1, 3)
+    return torch.cat([points, depth], 1)[weld], faces, weld.view(-1, 3).int()
 
 
 @pytest.mark.parametrize("on_centres", [False, True])
@@ -102,9 +103,10 @@ def test_shared_edges_through_pixel_centres():
     vertices = torch.cat([corners, torch.ones(len(corners), 1)], 1)
     faces = torch.arange(len(vertices), dtype=torch.int32).view(-1, 3)
     first = torch.arange(count, dtype=torch.int32)[:, None] * 6
-    weld = (first + torch.tensor([0, 1, 2, 1, 0, 5], dtype=torch.int32)).flatten()
+    weld = (first + torch.tensor([0, 1, 2, 1, 0, 5], dtype=torch.int32)).view(-1, 3)
     images = torch.arange(count, dtype=torch.int32).repeat_interleave(2)
-    raster = rasterize(vertices, faces, image=images, image_count=count, image_size=(16, 16), weld=weld)
+    triangles = Triangles(faces, image=images, image_count=count, weld=weld)
+    raster = rasterize(vertices, triangles, image_size=(16, 16))
     column, row = through.long().unbind(1)
     lost = raster.face[torch.arange(count), row, column] < 0
     assert not lost.any(), f"{int(lost.sum())} of {count} centres lost"
@@ -153,11 +155,11 @@ def test_sliver_keeps_depth_and_weights_in_range():
 @pytest.mark.parametrize("images", [1, 3, 17])
 @pytest.mark.parametrize("threads", [2, 3, 5])
 def test_threads_change_no_bit(monkeypatch, images, threads):
-    vertices, faces, image = random_triangles(5, images=images)
+    vertices, faces = random_triangles(5, images=images)
     results = []
     for count in (1, threads):
         monkeypatch.setattr(operator, "thread_count", lambda *_, count=count, **__: count)
-        raster = rasterize(vertices, faces, image=image, image_count=images, image_size=(29, 31))
+        raster = rasterize(vertices, faces, image_size=(29, 31))
         results.append([raster.face, raster.inverse_depth, raster.barycentric])
     for one, many in zip(*results, strict=True):
         assert torch.equal(one, many)
@@ -172,16 +174,16 @@ def test_culling_drops_backs():
 
 
 def test_nearest_is_the_inverse_depth():
-    vertices, faces, image = random_triangles(7)
-    shape = {"image": image, "image_count": 3, "image_size": (24, 32)}
-    assert torch.equal(nearest(vertices, faces, **shape), rasterize(vertices, faces, **shape).inverse_depth)
+    vertices, faces = random_triangles(7)
+    want = rasterize(vertices, faces, image_size=(24, 32)).inverse_depth
+    assert torch.equal(nearest(vertices, faces, image_size=(24, 32)), want)
 
 
 def test_noncontiguous_inputs():
-    vertices, faces, image = random_triangles(8)
-    shape = {"image": image, "image_count": 3, "image_size": (24, 32)}
-    got = rasterize(vertices.T.contiguous().T, faces.T.contiguous().T, **shape)
-    assert torch.equal(got.face, rasterize(vertices, faces, **shape).face)
+    vertices, triangles = random_triangles(8, images=1)
+    faces = triangles.faces
+    got = rasterize(vertices.T.contiguous().T, faces.T.contiguous().T, image_size=(24, 32))
+    assert torch.equal(got.face, rasterize(vertices, faces, image_size=(24, 32)).face)
 
 
 def test_empty():
@@ -192,10 +194,26 @@ def test_empty():
 
 
 def test_leaves_gradients_alone():
-    vertices, faces, image = random_triangles(9)
-    raster = rasterize(vertices.requires_grad_(), faces, image=image, image_count=3, image_size=(24, 32))
+    vertices, faces = random_triangles(9)
+    raster = rasterize(vertices.requires_grad_(), faces, image_size=(24, 32))
     assert not raster.barycentric.requires_grad
     assert vertices.grad is None
+
+
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_copies_are_pictures_of_their_own(monkeypatch, images, threads):
+    """One mesh, or one set of ragged scenes, with nine sets of vertices: each as if drawn alone."""
+    monkeypatch.setattr(operator, "thread_count", lambda *_, **__: threads)
+    vertices, faces = random_triangles(3, images=images)
+    many = vertices + torch.randn(9, *vertices.shape, generator=torch.Generator().manual_seed(0)).abs()
+    whole = rasterize(many, faces, image_size=(24, 32))
+    assert len(whole.face) == 9 * images
+    for i in range(9):
+        alone = rasterize(many[i], faces, image_size=(24, 32))
+        for name in ("face", "inverse_depth", "barycentric"):
+            here = getattr(whole, name)[i * images : (i + 1) * images]
+            assert torch.equal(here, getattr(alone, name))
 
 
 @pytest.mark.parametrize(
@@ -203,22 +221,16 @@ def test_leaves_gradients_alone():
     [
         (
             {"vertices": torch.zeros(4, 2)},
-            r"vertices must be float of shape \[V, 3\], got torch.float32 \[4, 2\]",
+            r"vertices must be float of shape \[B, V, 3\] or \[V, 3\], got torch.float32 \[4, 2\]",
         ),
+        ({"vertices": torch.zeros(2, 3)}, "faces name vertex 2, but there are 2 vertices"),
         ({"faces": torch.zeros(1, 3, dtype=torch.int64)}, "faces must be int32"),
-        ({"image": torch.zeros(2, dtype=torch.int32)}, r"image must be torch.int32 of shape \[1\]"),
-        ({"weld": torch.zeros(3, dtype=torch.int32)}, r"weld must be torch.int32 of shape \[4\]"),
-        ({"culled": torch.zeros(1)}, "culled must be torch.bool"),
+        ({"faces": torch.tensor([[0, -1, 2]], dtype=torch.int32)}, "faces must be 0 or more, got -1"),
         ({"image_size": (0, 4)}, "at least 1 px"),
     ],
 )
 def test_rejects(bad, message):
-    arguments = {
-        "vertices": torch.zeros(4, 3),
-        "faces": torch.zeros(1, 3, dtype=torch.int32),
-        "image": torch.zeros(1, dtype=torch.int32),
-        "image_count": 1,
-        "image_size": (4, 4),
-    }
+    faces = torch.tensor([[0, 1, 2]], dtype=torch.int32)
+    arguments = {"vertices": torch.zeros(4, 3), "faces": faces, "image_size": (4, 4)}
     with pytest.raises(ValueError, match=message):
         rasterize(**arguments | bad)

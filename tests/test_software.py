@@ -49,8 +49,7 @@ def some_scenes(world, count, seed=0, dtype=torch.float32):
 
 def model(world, scene, size):
     geometry = assemble(world, scene, size)
-    shape = {"image": geometry.image, "image_count": len(scene), "image_size": size, "weld": geometry.weld}
-    raster = rasterize(geometry.vertices, geometry.faces, culled=geometry.closed, **shape)
+    raster = rasterize(geometry.vertices, geometry.triangles, image_size=size)
     return shade_reference(geometry, raster, scene, world)
 
 
@@ -121,8 +120,7 @@ def test_model_gradients(what):
     world = glossy_world()
     scene = some_scenes(world, 2, 1, torch.float64)
     geometry = assemble(world, scene, (9, 12))
-    shape = {"image": geometry.image, "image_count": 2, "image_size": (9, 12), "weld": geometry.weld}
-    raster = rasterize(geometry.vertices, geometry.faces, culled=geometry.closed, **shape)
+    raster = rasterize(geometry.vertices, geometry.triangles, image_size=(9, 12))
     numbers = {
         "colour": [scene.colour],
         "light": [scene.light.direction, scene.light.intensity, scene.light.ambient],
@@ -166,8 +164,7 @@ def test_operator_equals_the_reference(seed):
         lamp = replace(scene.light, **dict(zip(light, leaves[5:8], strict=True)))
         changed = replace(changed, light=lamp, camera=replace(scene.camera, translation=leaves[8]))
         geometry = assemble(world, changed, (36, 48))
-        shape = {"image": geometry.image, "image_count": 4, "image_size": (36, 48), "weld": geometry.weld}
-        raster = rasterize(geometry.vertices, geometry.faces, culled=geometry.closed, **shape)
+        raster = rasterize(geometry.vertices, geometry.triangles, image_size=(36, 48))
         rgb = function(geometry, raster, changed, world)
         results.append([rgb.detach(), *torch.autograd.grad(rgb, leaves, cotangent, allow_unused=True)])
     assert_close(results[0][0], results[1][0], rtol=0, atol=2e-5)
@@ -183,9 +180,7 @@ def test_operator_computes_only_what_is_asked():
     background = scene.background.clone().requires_grad_()
     scene = replace(scene, background=background)
     geometry = assemble(world, scene, (8, 8))
-    raster = rasterize(
-        geometry.vertices, geometry.faces, image=geometry.image, image_count=2, image_size=(8, 8)
-    )
+    raster = rasterize(geometry.vertices, geometry.triangles, image_size=(8, 8))
     shade(geometry, raster, scene, world).sum().backward()
     assert_close(background.grad[:, 0], (raster.face < 0).sum((1, 2)).float())
     assert not geometry.colours.requires_grad

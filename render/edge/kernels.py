@@ -48,11 +48,11 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
         return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 
     @wp.func
-    def plane_at(vertices: wp.array[vec3], corner: wp.vec3i, x: real, y: real) -> real:
+    def plane_at(vertices: wp.array[vec3], base: wp.int32, corner: wp.vec3i, x: real, y: real) -> real:
         """Inverse depth of a face's plane at (x, y), within the range of its corners; 0 without an area."""
-        a = vertices[corner[0]]
-        b = vertices[corner[1]]
-        c = vertices[corner[2]]
+        a = vertices[base + corner[0]]
+        b = vertices[base + corner[1]]
+        c = vertices[base + corner[2]]
         area = turn(a, b, c)
         if area == real(0.0):
             return real(0.0)
@@ -63,6 +63,7 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
     @wp.func
     def contour_visible(
         vertices: wp.array[vec3],
+        base: wp.int32,
         faces: wp.array[wp.vec3i],
         instance: wp.array[wp.int32],
         e: edge,
@@ -82,11 +83,12 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
             return False
         if outside < 0 or outside == e[4] or outside == e[5]:
             return True
-        return plane_at(vertices, faces[outside], x, y) <= z * real(1.0 + SAME_DEPTH)
+        return plane_at(vertices, base, faces[outside], x, y) <= z * real(1.0 + SAME_DEPTH)
 
     @wp.func
     def crease_visible(
         vertices: wp.array[vec3],
+        base: wp.int32,
         faces: wp.array[wp.vec3i],
         instance: wp.array[wp.int32],
         e: edge,
@@ -106,7 +108,9 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
             return False
         if left == e[4] or left == e[5] or right == e[4] or right == e[5]:
             return True
-        nearest = wp.max(plane_at(vertices, faces[left], x, y), plane_at(vertices, faces[right], x, y))
+        nearest = wp.max(
+            plane_at(vertices, base, faces[left], x, y), plane_at(vertices, base, faces[right], x, y)
+        )
         return wp.abs(nearest - z) <= z * real(SAME_DEPTH)
 
     @wp.func
@@ -181,6 +185,8 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
         # in
         vertices: wp.array[vec3],
         faces: wp.array[wp.vec3i],
+        images_per_copy: wp.int32,
+        vertices_per_copy: wp.int32,
         instance: wp.array[wp.int32],
         edges: wp.array[edge],
         group: wp.array[wp.int32],
@@ -189,22 +195,25 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
         image: wp.array3d[colour],
         grad_image: wp.array3d[colour],
         antialiased: wp.bool,
+        first_copy: wp.int32,
         first: wp.int32,
         part: wp.int32,
         # out
         grad_vertices: wp.array2d[vec3],  # one row per host thread: atomics are none on a CPU
     ):
-        item = wp.tid()
+        copy, item = wp.tid()
+        copy += first_copy
+        base = copy * vertices_per_copy
         e = edges[first + item]
-        n = e[7]
-        u = vertices[e[0]]
-        v = vertices[e[1]]
+        n = copy * images_per_copy + e[7]
+        u = vertices[base + e[0]]
+        v = vertices[base + e[1]]
         if not (usable(u) and usable(v)):
             return
-        side = turn(u, v, vertices[e[2]])
+        side = turn(u, v, vertices[base + e[2]])
         silhouette = True
         if e[5] >= 0:
-            silhouette = side * turn(u, v, vertices[e[3]]) > real(0.0)
+            silhouette = side * turn(u, v, vertices[base + e[3]]) > real(0.0)
             if not silhouette and e[6] == 0:
                 return
         # s runs along the edge, r across; steep edges run along y
@@ -260,11 +269,11 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
                     z = u[2] + t * (v[2] - u[2])
                     visible = False
                     if not silhouette:
-                        visible = crease_visible(vertices, faces, instance, e, fa, fb, x, y, z)
+                        visible = crease_visible(vertices, base, faces, instance, e, fa, fb, x, y, z)
                     elif apex_before:
-                        visible = contour_visible(vertices, faces, instance, e, fa, fb, x, y, z)
+                        visible = contour_visible(vertices, base, faces, instance, e, fa, fb, x, y, z)
                     else:
-                        visible = contour_visible(vertices, faces, instance, e, fb, fa, x, y, z)
+                        visible = contour_visible(vertices, base, faces, instance, e, fb, fa, x, y, z)
                     if visible:
                         phi = r - real(0.5) - before
                         g = (real(1.0) - phi) * grad_image[n, ya, xa] + phi * grad_image[n, yb, xb]
@@ -281,8 +290,8 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
             along = vec3(real(1.0), -slope, real(0.0))
             if not steep:
                 along = vec3(-slope, real(1.0), real(0.0))
-            wp.atomic_add(grad_vertices, part, e[0], force_u * along)
-            wp.atomic_add(grad_vertices, part, e[1], force_v * along)
+            wp.atomic_add(grad_vertices, part, base + e[0], force_u * along)
+            wp.atomic_add(grad_vertices, part, base + e[1], force_v * along)
 
     @wp.func
     def reliable(
@@ -315,6 +324,8 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
         # in
         vertices: wp.array[vec3],
         faces: wp.array[wp.vec3i],
+        images_per_copy: wp.int32,
+        vertices_per_copy: wp.int32,
         group: wp.array[wp.int32],
         face_id: wp.array3d[wp.int32],
         inverse_depth: wp.array3d[real],
@@ -331,6 +342,7 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
     ):
         item, line, block = wp.tid()
         n = first_image + item
+        base = n / images_per_copy * vertices_per_copy
         y = first_row + line
         end = wp.min(block * span + span, image.shape[2])
         x = block * span
@@ -340,9 +352,9 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
                 x += 1
                 continue
             corner = faces[f]
-            a = vertices[corner[0]]
-            b = vertices[corner[1]]
-            c = vertices[corner[2]]
+            a = vertices[base + corner[0]]
+            b = vertices[base + corner[1]]
+            c = vertices[base + corner[2]]
             area = turn(a, b, c)
             solid = area != real(0.0) and usable(a) and usable(b) and usable(c)
             force_a = vec2()
@@ -399,9 +411,9 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
                     moment += (p[0] * force[0] + p[1] * force[1]) * vec3(wa, wb, wc)
                 x += 1
             if solid:
-                spread(grad_vertices, part, corner[0], a, force_a, moment[0])
-                spread(grad_vertices, part, corner[1], b, force_b, moment[1])
-                spread(grad_vertices, part, corner[2], c, force_c, moment[2])
+                spread(grad_vertices, part, base + corner[0], a, force_a, moment[0])
+                spread(grad_vertices, part, base + corner[1], b, force_b, moment[1])
+                spread(grad_vertices, part, base + corner[2], c, force_c, moment[2])
 
     return SimpleNamespace(
         contours=contours, pure_pixels=pure_pixels, advection=advection, vec3=vec3, colour=colour, edge=edge

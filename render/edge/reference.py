@@ -6,22 +6,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from render.edge.topology import Topology
 from render.raster import Raster
+from render.triangles import Triangles
 
 
 def edge_gradient_reference(
     image: Float[Tensor, "batch height width channel"],
     grad_image: Float[Tensor, "batch height width channel"],
     vertices: Float[Tensor, "vertex 3"],
-    topology: Topology,
+    triangles: Triangles,
     raster: Raster,
 ) -> Float[Tensor, "vertex 3"]:
-    """What :func:`render.edge.edge_gradient` gives its vertices, for pictures of one sample per pixel."""
+    """What :func:`render.edge.edge_gradient` gives packed vertices, for pictures of one sample per pixel."""
     grad = torch.zeros_like(vertices)
-    for edge in topology.edges.tolist():
-        _contour(grad, image, grad_image, vertices, topology, raster, edge)
-    _advect(grad, image, grad_image, vertices, topology, raster)
+    for edge in triangles.edges.tolist():
+        _contour(grad, image, grad_image, vertices, triangles, raster, edge)
+    _advect(grad, image, grad_image, vertices, triangles, raster)
     return grad
 
 

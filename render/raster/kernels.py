@@ -85,26 +85,30 @@ def cover(
     # in
     vertices: wp.array(dtype=wp.vec3),
     faces: wp.array(dtype=wp.vec3i),
-    weld: wp.array(dtype=int),
+    weld: wp.array(dtype=wp.vec3i),
     image: wp.array(dtype=int),
     culled: wp.array(dtype=wp.bool),
+    images_per_copy: int,
+    vertices_per_copy: int,
+    first_copy: int,
     first_face: int,
     row_begin: int,
     row_end: int,
-    rows_per_item: int,
+    chunks: int,
     # out
     key: wp.array3d(dtype=wp.int64),
 ):
-    """Write a face's keys. One work item draws `rows_per_item` rows of it: all on the CPU, few on a GPU."""
-    item, chunk = wp.tid()
+    """Write a face's keys. Its rows are dealt to `chunks` work items: one on the CPU, more on a GPU."""
+    copy, item, chunk = wp.tid()
+    copy += first_copy
     f = first_face + item
     height = key.shape[1]
     width = key.shape[2]
-    n = image[f]
+    n = copy * images_per_copy + image[f]
     i = faces[f]
-    a = vertices[i[0]]
-    b = vertices[i[1]]
-    c = vertices[i[2]]
+    a = vertices[copy * vertices_per_copy + i[0]]
+    b = vertices[copy * vertices_per_copy + i[1]]
+    c = vertices[copy * vertices_per_copy + i[2]]
     # Comparisons are written so that NaN fails them. The area is NaN or infinite if any coordinate is.
     if not (a[2] > 0.0 and b[2] > 0.0 and c[2] > 0.0 and a[2] < HUGE and b[2] < HUGE and c[2] < HUGE):
         return
@@ -113,25 +117,24 @@ def cover(
         return
     if culled[f] and area > 0.0:  # y runs down: counter-clockwise as seen has negative area
         return
-    row0 = row_begin + chunk * rows_per_item
-    row1 = wp.min(row_end, row0 + rows_per_item)
     y_low = wp.min(a[1], wp.min(b[1], c[1]))
     y_high = wp.max(a[1], wp.max(b[1], c[1]))
     x_low = wp.min(a[0], wp.min(b[0], c[0]))
     x_high = wp.max(a[0], wp.max(b[0], c[0]))
-    if y_high < float(row0) or y_low > float(row1) or x_high < 0.0 or x_low > float(width):
+    if y_high < float(row_begin) or y_low > float(row_end) or x_high < 0.0 or x_low > float(width):
         return
     # Only floats clamped to the image become integers: int() of a huge float is garbage.
-    y0 = wp.max(row0, first_pixel(wp.max(y_low, 0.0)))
-    y1 = wp.min(row1 - 1, last_pixel(wp.min(y_high, float(height))))
+    y0 = wp.max(row_begin, first_pixel(wp.max(y_low, 0.0))) + chunk
+    y1 = wp.min(row_end - 1, last_pixel(wp.min(y_high, float(height))))
     x0 = first_pixel(wp.max(x_low, 0.0))
     x1 = wp.min(width - 1, last_pixel(wp.min(x_high, float(width))))
     sign = wp.sign(area)
-    ea = edge(b, c, weld[i[1]], weld[i[2]], sign)
-    eb = edge(c, a, weld[i[2]], weld[i[0]], sign)
-    ec = edge(a, b, weld[i[0]], weld[i[1]], sign)
+    w = weld[f]
+    ea = edge(b, c, w[1], w[2], sign)
+    eb = edge(c, a, w[2], w[0], sign)
+    ec = edge(a, b, w[0], w[1], sign)
     low_bits = wp.int64(LAST - f)
-    for y in range(y0, y1 + 1):
+    for y in range(y0, y1 + 1, chunks):
         py = float(y) + 0.5
         left = int(x0)
         right = int(x1)
@@ -176,7 +179,9 @@ def resolve(
     # in
     vertices: wp.array(dtype=wp.vec3),
     faces: wp.array(dtype=wp.vec3i),
-    weld: wp.array(dtype=int),
+    weld: wp.array(dtype=wp.vec3i),
+    images_per_copy: int,
+    vertices_per_copy: int,
     key: wp.array3d(dtype=wp.int64),
     first_image: int,
     first_row: int,
@@ -194,6 +199,7 @@ def resolve(
     n = first_image + item
     y = first_row + line
     py = float(y) + 0.5
+    first = n / images_per_copy * vertices_per_copy
     last = int(-1)
     ea = Edge()
     eb = Edge()
@@ -210,14 +216,15 @@ def resolve(
             if f != last:  # a face's constants serve all pixels of its run
                 last = f
                 i = faces[f]
-                a = vertices[i[0]]
-                b = vertices[i[1]]
-                c = vertices[i[2]]
+                a = vertices[first + i[0]]
+                b = vertices[first + i[1]]
+                c = vertices[first + i[2]]
+                w = weld[f]
                 z = wp.vec3(a[2], b[2], c[2])
                 sign = wp.sign(twice_area(a, b, c))
-                ea = edge(b, c, weld[i[1]], weld[i[2]], sign)
-                eb = edge(c, a, weld[i[2]], weld[i[0]], sign)
-                ec = edge(a, b, weld[i[0]], weld[i[1]], sign)
+                ea = edge(b, c, w[1], w[2], sign)
+                eb = edge(c, a, w[2], w[0], sign)
+                ec = edge(a, b, w[0], w[1], sign)
             px = float(x) + 0.5
             weights = wp.vec3(
                 wp.max(inside(ea, px, py), 0.0) * z[0],

@@ -198,8 +198,8 @@ def _mesh(geometry: Geometry, attributes: Sequence[Tensor]) -> Any:
     mesh.vertices = view(geometry.vertices.detach().float().contiguous(), wp.vec3)
     mesh.colours, mesh.normals, mesh.positions = (view(a, wp.vec3) for a in attributes)
     mesh.uv = view(geometry.uv.float().contiguous(), wp.vec2)
-    mesh.faces = view(geometry.faces.contiguous(), wp.vec3i)
-    mesh.texture, mesh.closed = view(geometry.texture), view(geometry.closed)
+    mesh.faces = view(geometry.triangles.faces, wp.vec3i)
+    mesh.texture, mesh.closed = view(geometry.texture), view(geometry.triangles.culled)
     mesh.specular, mesh.shininess = view(geometry.specular), view(geometry.shininess)
     return mesh
 

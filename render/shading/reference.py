@@ -17,7 +17,7 @@ def shade_reference(
     seen = raster.face >= 0
     image, row, column = seen.nonzero(as_tuple=True)
     face = raster.face[seen].long()
-    corners = geometry.faces[face].long()  # [P, 3]
+    corners = geometry.triangles.faces[face].long()  # [P, 3]
     weights = raster.barycentric[seen].to(geometry.vertices.dtype)
 
     def interpolate(attribute: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def shade_reference(
     intensity, ambient = light.intensity.index_select(0, image), light.ambient.index_select(0, image)
     normal = torch.nn.functional.normalize(interpolate(geometry.normals), dim=-1)
     corner = geometry.vertices.detach()[corners]
-    normal = torch.where((_back(corner) & ~geometry.closed[face])[:, None], -normal, normal)
+    normal = torch.where((_back(corner) & ~geometry.triangles.culled[face])[:, None], -normal, normal)
     cosine = (normal * to_light).sum(-1)
     albedo = interpolate(geometry.colours)
     textured = (geometry.texture[face] >= 0).nonzero()[:, 0]
@@ -66,7 +66,7 @@ def _texels(geometry: Geometry, world: World, face: Tensor, corner: Tensor, weig
     With w_k affine on the screen and z_k inverse depths, b_k = w_k z_k / D, D = sum w_k z_k:
     db_k/dx = (dw_k/dx z_k - b_k sum_j dw_j/dx z_j) / D.
     """
-    uv = geometry.uv.detach()[geometry.faces[face].long()]  # [P, 3, 2]
+    uv = geometry.uv.detach()[geometry.triangles.faces[face].long()]  # [P, 3, 2]
     x, y, z = corner.unbind(-1)
     area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (y[:, 1] - y[:, 0]) * (x[:, 2] - x[:, 0])
     w_x = (y.roll(-1, 1) - y.roll(-2, 1)) / area[:, None]
