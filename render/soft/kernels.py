@@ -1,0 +1,681 @@
+"""Warp kernels of soft rasterization. One source, compiled for CPU and for CUDA.
+
+Screen vertices are (x px, y px, 1/depth), origin at the top-left corner of the picture, x right, y down; the
+centre of pixel (row i, column j) is (j + 0.5, i + 0.5). 1/depth, s below, is affine over a triangle.
+
+A face i at a pixel p, d its distance to the face's border [px], w its barycentric weights clamped to [0, 1]
+and normalised:
+    x_i = +-d^2/sigma^2   D_i = sigmoid(x_i)   s_i = sum w_k s_k   c_i = sum w_k s_k c_k / s_i
+A pixel:
+    T = prod (1 - D_i)   P_i = D_i exp(s_i/gamma - m)/S   C = sum P_i c_i   image = (1 - T) C + T background
+where m = max s_i/gamma and S makes the P_i sum to 1. With cotangents g of the image and h of 1 - T:
+    dL/dc_i = (1 - T) P_i g              dL/dlog(D_i exp(s_i/gamma)) = (1 - T) P_i g.(c_i - C) =: l
+    dL/ds_i = l/gamma (and c_i's part)   dL/dx_i = l (1 - D_i) + D_i T [h + g.(C - background)]
+    dx/du = -+2 (1 - t) q/sigma^2   dx/dv = -+2 t q/sigma^2   (q = p - nearest point of edge uv, t its parameter,
+                                                              which may be held fixed: Danskin's theorem)
+    dw_k/dv_j = -w_j grad w_k      (not clamped; through the clamp only where 0 < w_k < 1)
+
+Faces are the outer loop, pixels the inner one: a face's constants and the sums of its gradients stay in
+registers. On a CPU a launch runs its faces one after another and `blend` can carry a running maximum; on a
+GPU they run side by side, and `score` finds maxima before `gather` uses them.
+"""
+
+import functools
+from types import SimpleNamespace
+from typing import Any
+
+import warp as wp
+
+
+@functools.cache
+def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
+    """Build the kernels for a scalar type, float32 to run or float64 to check, and what surfaces carry."""
+    vec2 = wp.types.vector(length=2, dtype=real)
+    vec3 = wp.types.vector(length=3, dtype=real)
+    vec4 = wp.types.vector(length=4, dtype=real)
+    colour = wp.types.vector(length=channels, dtype=real)
+    carried = vec2 if textured else colour  # what corners have: texture coordinates or colours
+
+    FAR = wp.constant(1.0e9)  # [px], [1/m] a coordinate beyond says nothing, and int() of it would be garbage
+    NEAR = wp.constant(1.0e-9)  # [1/m] inverse depth of what is behind the eye or endlessly far
+    FLAT = wp.constant(1.0e-7)  # height over length of a triangle without an area, to float32's precision
+    SPECK = wp.constant(1.0e-6)  # [px] height of one
+    SURE = wp.constant(40.0)  # sigmoid(40) is 1 in float64
+    NOTHING = wp.constant(1.0e-30)  # transparency below is 0: denormal numbers are slow
+    HUGE = wp.constant(1.0e30)
+
+    @wp.struct
+    class Scene:
+        vertices: wp.array(dtype=vec3)  # copy after copy
+        faces: wp.array(dtype=wp.vec3i)
+        image: wp.array(dtype=wp.int32)
+        culled: wp.array(dtype=wp.bool)
+        values: wp.array(dtype=carried)
+        rows: wp.array(dtype=wp.vec3i)  # of `values`, for the corners of a face
+        texels: wp.array3d(dtype=colour)
+        vertex_count: wp.int32  # per copy
+        image_count: wp.int32  # per copy
+        stride: wp.int32  # rows of `values` per copy
+
+    @wp.struct
+    class Softness:
+        inverse_sigma2: real  # [1/px^2]
+        inverse_gamma: real
+        radius: real  # [px] where x = -cut
+        cut: real
+        faint: real  # a face whose s/gamma is that much below the best has no weight
+        negligible: real  # transparency or weight that is as good as none
+
+    @wp.struct
+    class Work:  # of one launch
+        first_copy: wp.int32
+        first_face: wp.int32
+        row_begin: wp.int32
+        row_end: wp.int32
+        rows_per_item: wp.int32
+
+    @wp.struct
+    class Face:
+        a: vec2
+        b: vec2
+        c: vec2
+        s: vec3
+        slope_x: vec3  # of the barycentric weights
+        slope_y: vec3
+        inverse_length2: vec3  # of the edges ab, bc, ca
+        shift: vec3  # where the lines beside the edges cross the height of the edge's start
+        lean: vec3
+        best: real  # greatest s/gamma
+        n: wp.int32  # picture
+        x0: wp.int32
+        x1: wp.int32
+        y0: wp.int32
+        y1: wp.int32  # 0 where nothing is to be drawn
+
+    @wp.struct
+    class Hit:
+        x: real
+        w: vec3  # not clamped
+        side: real
+        edge: wp.int32
+        t: real
+        q: vec2
+
+    @wp.struct
+    class Point:  # of a face, what a pixel sees
+        w: vec3  # clamped, normalised
+        total: real  # before the normalisation
+        s: real
+        b: vec3  # perspective-correct weights
+
+    @wp.func
+    def usable(v: vec3) -> wp.bool:
+        """False for vertices that are not finite, far off, or behind the eye."""
+        near = wp.abs(v[0]) < real(FAR) and wp.abs(v[1]) < real(FAR)  # written so that NaN fails
+        return near and v[2] > real(NEAR) and v[2] < real(FAR)
+
+    @wp.func
+    def cross2(u: vec2, v: vec2) -> real:
+        return u[0] * v[1] - u[1] * v[0]
+
+    @wp.func
+    def first_pixel(low: real, size: wp.int32) -> wp.int32:
+        """First pixel whose centre is not before `low`: clamped first, int() of a huge float is garbage."""
+        return wp.int32(wp.ceil(wp.clamp(low - real(0.5), real(0.0), real(size))))
+
+    @wp.func
+    def end_pixel(high: real, size: wp.int32) -> wp.int32:
+        """One more than the last pixel whose centre is not after `high`."""
+        return wp.int32(wp.floor(wp.clamp(high - real(0.5), real(-1.0), real(size) - real(1.0)))) + 1
+
+    @wp.func
+    def face_of(
+        scene: Scene, soft: Softness, copy: wp.int32, f: wp.int32, height: wp.int32, width: wp.int32
+    ) -> Face:
+        """A face's constants."""
+        face = Face()
+        first = copy * scene.vertex_count
+        i = scene.faces[f]
+        va = scene.vertices[first + i[0]]
+        vb = scene.vertices[first + i[1]]
+        vc = scene.vertices[first + i[2]]
+        if not (usable(va) and usable(vb) and usable(vc)):
+            return face
+        a = vec2(va[0], va[1])
+        b = vec2(vb[0], vb[1])
+        c = vec2(vc[0], vc[1])
+        ab = b - a
+        bc = c - b
+        ca = a - c
+        area = cross2(bc, ca)  # positive where a, b, c turn clockwise as seen: y runs down
+        if scene.culled[f] and area > real(0.0):
+            return face
+        lab = wp.dot(ab, ab)
+        lbc = wp.dot(bc, bc)
+        lca = wp.dot(ca, ca)
+        long2 = wp.max(lab, wp.max(lbc, lca))
+        if not (wp.abs(area) > wp.max(real(FLAT) * long2, real(SPECK) * wp.sqrt(long2))):
+            return face
+        x_low = wp.min(a[0], wp.min(b[0], c[0])) - soft.radius
+        x_high = wp.max(a[0], wp.max(b[0], c[0])) + soft.radius
+        y_low = wp.min(a[1], wp.min(b[1], c[1])) - soft.radius
+        y_high = wp.max(a[1], wp.max(b[1], c[1])) + soft.radius
+        face.x0 = first_pixel(x_low, width)
+        face.x1 = end_pixel(x_high, width)
+        face.y0 = first_pixel(y_low, height)
+        face.y1 = end_pixel(y_high, height)
+        tiny = real(1.0e-30)
+        inverse = real(1.0) / area
+        face.n = copy * scene.image_count + scene.image[f]
+        face.a = a
+        face.b = b
+        face.c = c
+        face.s = vec3(va[2], vb[2], vc[2])
+        face.best = wp.max(va[2], wp.max(vb[2], vc[2])) * soft.inverse_gamma
+        face.slope_x = vec3(-bc[1], -ca[1], -ab[1]) * inverse
+        face.slope_y = vec3(bc[0], ca[0], ab[0]) * inverse
+        face.inverse_length2 = vec3(
+            real(1.0) / wp.max(lab, tiny), real(1.0) / wp.max(lbc, tiny), real(1.0) / wp.max(lca, tiny)
+        )
+        start = vec3(b[0], c[0], a[0])  # of the edge opposite to a, b, c
+        for k in range(3):
+            sx = face.slope_x[k]
+            sy = face.slope_y[k]
+            if wp.abs(sx) > real(1.0e-3) * wp.abs(sy):
+                lean = sy / sx
+                aside = soft.radius * wp.sqrt(real(1.0) + lean * lean)
+                face.lean[k] = lean
+                face.shift[k] = start[k] - wp.sign(sx) * aside
+            else:  # a level edge bounds no row
+                face.shift[k] = -wp.sign(sx) * real(HUGE)
+        return face
+
+    @wp.func
+    def columns(face: Face, py: real, width: wp.int32) -> wp.vec2i:
+        """First and past-the-last pixel of a row that may be in reach: within `radius` of all three lines."""
+        low = -real(HUGE)
+        high = real(HUGE)
+        start = vec3(face.b[1], face.c[1], face.a[1])
+        for k in range(3):
+            at = face.shift[k] - face.lean[k] * (py - start[k])
+            slack = real(0.01) + real(1.0e-6) * (wp.abs(face.shift[k]) + wp.abs(at))
+            if face.slope_x[k] > real(0.0):
+                low = wp.max(low, at - slack)
+            else:
+                high = wp.min(high, at + slack)
+        return wp.vec2i(
+            wp.max(face.x0, first_pixel(low, width)),
+            wp.min(face.x1, end_pixel(high, width)),
+        )
+
+    @wp.func
+    def hit_of(face: Face, p: vec2, inverse_sigma2: real) -> Hit:
+        """The signed squared distance from p to the nearest edge, and where that edge is nearest."""
+        hit = Hit()
+        ab = face.b - face.a
+        bc = face.c - face.b
+        ca = face.a - face.c
+        pa = p - face.a
+        pb = p - face.b
+        pc = p - face.c
+        hit.w = vec3(
+            face.slope_x[0] * pb[0] + face.slope_y[0] * pb[1],
+            face.slope_x[1] * pc[0] + face.slope_y[1] * pc[1],
+            face.slope_x[2] * pa[0] + face.slope_y[2] * pa[1],
+        )
+        ta = wp.clamp(wp.dot(pa, ab) * face.inverse_length2[0], real(0.0), real(1.0))
+        tb = wp.clamp(wp.dot(pb, bc) * face.inverse_length2[1], real(0.0), real(1.0))
+        tc = wp.clamp(wp.dot(pc, ca) * face.inverse_length2[2], real(0.0), real(1.0))
+        qa = pa - ta * ab
+        qb = pb - tb * bc
+        qc = pc - tc * ca
+        da = wp.dot(qa, qa)
+        db = wp.dot(qb, qb)
+        dc = wp.dot(qc, qc)
+        hit.t = ta
+        hit.q = qa
+        d2 = da
+        if db < d2:
+            hit.edge = 1
+            hit.t = tb
+            hit.q = qb
+            d2 = db
+        if dc < d2:
+            hit.edge = 2
+            hit.t = tc
+            hit.q = qc
+            d2 = dc
+        hit.side = real(-1.0)
+        if wp.min(hit.w[0], wp.min(hit.w[1], hit.w[2])) >= real(0.0):
+            hit.side = real(1.0)
+        hit.x = hit.side * d2 * inverse_sigma2
+        return hit
+
+    @wp.func
+    def point_of(face: Face, w: vec3) -> Point:
+        point = Point()
+        ca = wp.clamp(w[0], real(0.0), real(1.0))
+        cb = wp.clamp(w[1], real(0.0), real(1.0))
+        cc = wp.clamp(w[2], real(0.0), real(1.0))
+        point.total = ca + cb + cc
+        point.w = vec3(ca, cb, cc) / point.total
+        point.b = wp.cw_mul(point.w, face.s)
+        point.s = point.b[0] + point.b[1] + point.b[2]
+        point.b = point.b / point.s
+        return point
+
+    if textured:
+
+        @wp.struct
+        class Texel:  # the four texels round a point
+            x0: wp.int32
+            x1: wp.int32
+            y0: wp.int32
+            y1: wp.int32
+            fx: real
+            fy: real
+
+        @wp.func
+        def repeated(u: real) -> real:
+            """The fractional part; 0 for what is not finite."""
+            part = u - wp.floor(u)
+            if part >= real(0.0) and part < real(1.0):
+                return part
+            return real(0.0)
+
+        @wp.func
+        def texel_of(uv: vec2, height: wp.int32, width: wp.int32) -> Texel:
+            texel = Texel()
+            x = repeated(uv[0]) * real(width) - real(0.5)
+            y = repeated(uv[1]) * real(height) - real(0.5)
+            left = wp.int32(wp.floor(x))
+            top = wp.int32(wp.floor(y))
+            texel.fx = x - real(left)
+            texel.fy = y - real(top)
+            texel.x0 = (left + width) % width
+            texel.x1 = (left + 1) % width
+            texel.y0 = (top + height) % height
+            texel.y1 = (top + 1) % height
+            return texel
+
+        @wp.func
+        def colour_at(scene: Scene, copy: wp.int32, uv: carried) -> colour:
+            layer = wp.min(copy, scene.texels.shape[0] - 1)
+            e = texel_of(uv, scene.texels.shape[1], scene.texels.shape[2])
+            upper = (real(1.0) - e.fx) * scene.texels[layer, e.y0, e.x0] + e.fx * scene.texels[
+                layer, e.y0, e.x1
+            ]
+            lower = (real(1.0) - e.fx) * scene.texels[layer, e.y1, e.x0] + e.fx * scene.texels[
+                layer, e.y1, e.x1
+            ]
+            return (real(1.0) - e.fy) * upper + e.fy * lower
+
+        @wp.func
+        def grad_value(scene: Scene, copy: wp.int32, uv: carried, grad_colour: colour) -> carried:
+            """Cotangent of the texture coordinates, given that of the colour."""
+            height = scene.texels.shape[1]
+            width = scene.texels.shape[2]
+            layer = wp.min(copy, scene.texels.shape[0] - 1)
+            e = texel_of(uv, height, width)
+            g00 = wp.dot(grad_colour, scene.texels[layer, e.y0, e.x0])
+            g01 = wp.dot(grad_colour, scene.texels[layer, e.y0, e.x1])
+            g10 = wp.dot(grad_colour, scene.texels[layer, e.y1, e.x0])
+            g11 = wp.dot(grad_colour, scene.texels[layer, e.y1, e.x1])
+            return carried(
+                real(width) * ((real(1.0) - e.fy) * (g01 - g00) + e.fy * (g11 - g10)),
+                real(height) * ((real(1.0) - e.fx) * (g10 - g00) + e.fx * (g11 - g01)),
+            )
+
+        @wp.func
+        def add_texels(
+            grad_texels: wp.array4d(dtype=colour),
+            part: wp.int32,
+            copy: wp.int32,
+            uv: carried,
+            grad_colour: colour,
+        ):
+            layer = wp.min(copy, grad_texels.shape[1] - 1)
+            e = texel_of(uv, grad_texels.shape[2], grad_texels.shape[3])
+            upper = (real(1.0) - e.fy) * grad_colour
+            lower = e.fy * grad_colour
+            wp.atomic_add(grad_texels, part, layer, e.y0, e.x0, (real(1.0) - e.fx) * upper)
+            wp.atomic_add(grad_texels, part, layer, e.y0, e.x1, e.fx * upper)
+            wp.atomic_add(grad_texels, part, layer, e.y1, e.x0, (real(1.0) - e.fx) * lower)
+            wp.atomic_add(grad_texels, part, layer, e.y1, e.x1, e.fx * lower)
+
+    else:
+
+        @wp.func
+        def colour_at(scene: Scene, copy: wp.int32, value: carried) -> colour:
+            return value
+
+        @wp.func
+        def grad_value(scene: Scene, copy: wp.int32, value: carried, grad_colour: colour) -> carried:
+            return grad_colour
+
+        @wp.func
+        def add_texels(
+            grad_texels: wp.array4d(dtype=colour),
+            part: wp.int32,
+            copy: wp.int32,
+            value: carried,
+            grad_colour: colour,
+        ):
+            return
+
+    @wp.kernel(module="unique", enable_backward=False)  # the adjoint is written by hand
+    def blend(
+        # in
+        scene: Scene,
+        soft: Softness,
+        work: Work,
+        # in and out
+        state: wp.array3d(dtype=vec3),  # m, S, T
+        image: wp.array3d(dtype=colour),  # S C
+    ):
+        """On a CPU: all faces of a share, one after another."""
+        ci, fi, chunk = wp.tid()
+        copy = work.first_copy + ci
+        f = work.first_face + fi
+        height = image.shape[1]
+        width = image.shape[2]
+        face = face_of(scene, soft, copy, f, height, width)
+        row = work.row_begin + chunk * work.rows_per_item
+        y1 = wp.min(face.y1, wp.min(work.row_end, row + work.rows_per_item))
+        y0 = wp.max(face.y0, row)
+        if y0 >= y1:
+            return
+        i = scene.rows[f]
+        va = scene.values[copy * scene.stride + i[0]]
+        vb = scene.values[copy * scene.stride + i[1]]
+        vc = scene.values[copy * scene.stride + i[2]]
+        for y in range(y0, y1):
+            py = real(y) + real(0.5)
+            span = columns(face, py, width)
+            for x in range(span[0], span[1]):
+                now = state[face.n, y, x]
+                if now[2] < soft.negligible and face.best - now[0] < -soft.faint:
+                    continue
+                hit = hit_of(face, vec2(real(x) + real(0.5), py), soft.inverse_sigma2)
+                if hit.x < -soft.cut:
+                    continue
+                coverage = real(1.0)
+                transparency = real(0.0)
+                if hit.x < real(SURE):
+                    e = wp.exp(-hit.x)
+                    coverage = real(1.0) / (real(1.0) + e)
+                    transparency = now[2] * wp.min(e * coverage, real(1.0))
+                    if transparency < real(NOTHING):
+                        transparency = real(0.0)
+                point = point_of(face, hit.w)
+                score = point.s * soft.inverse_gamma
+                seen = colour_at(scene, copy, point.b[0] * va + point.b[1] * vb + point.b[2] * vc)
+                if score > now[0]:
+                    r = wp.exp(now[0] - score)
+                    state[face.n, y, x] = vec3(score, r * now[1] + coverage, transparency)
+                    image[face.n, y, x] = r * image[face.n, y, x] + coverage * seen
+                else:
+                    weight = coverage * wp.exp(score - now[0])
+                    state[face.n, y, x] = vec3(now[0], now[1] + weight, transparency)
+                    image[face.n, y, x] += weight * seen
+
+    @wp.kernel(module="unique", enable_backward=False)  # the adjoint is written by hand
+    def score(
+        # in
+        scene: Scene,
+        soft: Softness,
+        work: Work,
+        # in and out
+        state: wp.array4d(dtype=real),  # m, S, log T
+    ):
+        """On a GPU, first: the greatest s/gamma and the transparency of each pixel."""
+        ci, fi, chunk = wp.tid()
+        copy = work.first_copy + ci
+        width = state.shape[2]
+        face = face_of(scene, soft, copy, work.first_face + fi, state.shape[1], width)
+        row = work.row_begin + chunk * work.rows_per_item
+        y1 = wp.min(face.y1, wp.min(work.row_end, row + work.rows_per_item))
+        for y in range(wp.max(face.y0, row), y1):
+            py = real(y) + real(0.5)
+            span = columns(face, py, width)
+            for x in range(span[0], span[1]):
+                hit = hit_of(face, vec2(real(x) + real(0.5), py), soft.inverse_sigma2)
+                if hit.x >= -soft.cut:
+                    point = point_of(face, hit.w)
+                    wp.atomic_max(state, face.n, y, x, 0, point.s * soft.inverse_gamma)
+                    # log(1 - sigmoid(x)) = -softplus(x), in the form that does not overflow
+                    softplus = wp.max(hit.x, real(0.0)) + wp.log(real(1.0) + wp.exp(-wp.abs(hit.x)))
+                    wp.atomic_add(state, face.n, y, x, 2, -softplus)
+
+    @wp.kernel(module="unique", enable_backward=False)  # the adjoint is written by hand
+    def gather(
+        # in
+        scene: Scene,
+        soft: Softness,
+        work: Work,
+        # in and out
+        state: wp.array4d(dtype=real),
+        image: wp.array3d(dtype=colour),
+    ):
+        """On a GPU, second: the weights of the faces and their colours."""
+        ci, fi, chunk = wp.tid()
+        copy = work.first_copy + ci
+        f = work.first_face + fi
+        width = image.shape[2]
+        face = face_of(scene, soft, copy, f, image.shape[1], width)
+        row = work.row_begin + chunk * work.rows_per_item
+        y1 = wp.min(face.y1, wp.min(work.row_end, row + work.rows_per_item))
+        y0 = wp.max(face.y0, row)
+        if y0 >= y1:
+            return
+        i = scene.rows[f]
+        va = scene.values[copy * scene.stride + i[0]]
+        vb = scene.values[copy * scene.stride + i[1]]
+        vc = scene.values[copy * scene.stride + i[2]]
+        for y in range(y0, y1):
+            py = real(y) + real(0.5)
+            span = columns(face, py, width)
+            for x in range(span[0], span[1]):
+                best = state[face.n, y, x, 0]
+                if face.best - best < -soft.faint:
+                    continue
+                hit = hit_of(face, vec2(real(x) + real(0.5), py), soft.inverse_sigma2)
+                if hit.x < -soft.cut:
+                    continue
+                point = point_of(face, hit.w)
+                # two kernels may round s/gamma differently
+                e = wp.exp(wp.min(point.s * soft.inverse_gamma - best, real(0.0)))
+                weight = e / (real(1.0) + wp.exp(-hit.x))
+                seen = colour_at(scene, copy, point.b[0] * va + point.b[1] * vb + point.b[2] * vc)
+                wp.atomic_add(state, face.n, y, x, 1, weight)
+                wp.atomic_add(image, face.n, y, x, weight * seen)
+
+    @wp.kernel(module="unique", enable_backward=False)  # the adjoint is written by hand
+    def finish(
+        # in
+        background: wp.array(dtype=colour),  # one, or one per picture
+        logarithmic: wp.bool,  # True where the state holds log T
+        first_line: wp.int32,
+        span: wp.int32,  # pixels per work item: the width on a CPU, 1 on a GPU
+        # in and out
+        state: wp.array3d(dtype=vec3),
+        image: wp.array3d(dtype=colour),
+        # out
+        alpha: wp.array3d(dtype=real),
+    ):
+        item, block = wp.tid()
+        line = first_line + item
+        n = line / image.shape[1]
+        y = line % image.shape[1]
+        behind = background[wp.min(n, background.shape[0] - 1)]
+        for x in range(block * span, wp.min(block * span + span, image.shape[2])):
+            now = state[n, y, x]
+            if logarithmic:
+                now[2] = wp.exp(now[2])
+                state[n, y, x] = now
+            alpha[n, y, x] = real(1.0) - now[2]
+            if now[1] > real(0.0):
+                image[n, y, x] = ((real(1.0) - now[2]) / now[1]) * image[n, y, x] + now[2] * behind
+            else:
+                image[n, y, x] = behind
+
+    @wp.kernel(module="unique", enable_backward=False)  # this is a part of the adjoint
+    def prepare(
+        # in
+        background: wp.array(dtype=colour),
+        state: wp.array3d(dtype=vec3),
+        image: wp.array3d(dtype=colour),
+        grad_image: wp.array3d(dtype=colour),
+        grad_alpha: wp.array3d(dtype=real),
+        negligible: real,
+        first_line: wp.int32,
+        span: wp.int32,
+        # out
+        pixels: wp.array3d(dtype=vec4),  # m, (1 - T)/S, g.C, T [h + g.(C - background)]
+    ):
+        """What faces need to know of a pixel in the backward pass."""
+        item, block = wp.tid()
+        line = first_line + item
+        n = line / image.shape[1]
+        y = line % image.shape[1]
+        behind = background[wp.min(n, background.shape[0] - 1)]
+        for x in range(block * span, wp.min(block * span + span, image.shape[2])):
+            now = state[n, y, x]
+            g = grad_image[n, y, x]
+            h = grad_alpha[n, y, x]
+            alpha = real(1.0) - now[2]
+            contrast = real(0.0)  # g.(C - background)
+            weight = real(0.0)
+            if alpha > real(0.0) and now[1] > real(0.0):
+                contrast = wp.dot(g, image[n, y, x] - behind) / alpha
+                weight = alpha / now[1]
+            through = now[2] * (h + contrast)
+            if now[2] < negligible:
+                through = real(0.0)
+            best = now[0]
+            if h == real(0.0) and g == colour():
+                best = real(HUGE)  # no face is near enough to be looked at
+            pixels[n, y, x] = vec4(best, weight, contrast + wp.dot(g, behind), through)
+
+    @wp.func
+    def grad_weights(face: Face, hit: Hit, point: Point, grad_w: vec3) -> vec2:
+        """Sum over k of dL/dw_k grad w_k, given the cotangent of the clamped and normalised weights."""
+        mean = wp.dot(grad_w, point.w)
+        slope = vec2()
+        for k in range(3):
+            if hit.w[k] > real(0.0) and hit.w[k] < real(1.0):
+                slope += (grad_w[k] - mean) * vec2(face.slope_x[k], face.slope_y[k])
+        return slope / point.total
+
+    @wp.func
+    def shares(hit: Hit) -> vec3:
+        """How the corners a, b, c share the nearest edge's motion where it is nearest."""
+        if hit.edge == 0:
+            return vec3(real(1.0) - hit.t, hit.t, real(0.0))
+        if hit.edge == 1:
+            return vec3(real(0.0), real(1.0) - hit.t, hit.t)
+        return vec3(hit.t, real(0.0), real(1.0) - hit.t)
+
+    @wp.kernel(module="unique", enable_backward=False)  # this is the adjoint
+    def spread(
+        # in
+        scene: Scene,
+        soft: Softness,
+        work: Work,
+        pixels: wp.array3d(dtype=vec4),
+        grad_image: wp.array3d(dtype=colour),
+        wanted: wp.vec3i,  # gradients of the vertices, of the values, of the texels: 1 or 0
+        part: wp.vec3i,  # buffers to add them to: threads have their own, atomics are none on a CPU
+        # out
+        grad_vertices: wp.array2d(dtype=vec3),
+        grad_values: wp.array2d(dtype=carried),
+        grad_texels: wp.array4d(dtype=colour),
+    ):
+        """Gradients of a face: sums over its pixels, then one addition per corner."""
+        ci, fi, chunk = wp.tid()
+        copy = work.first_copy + ci
+        f = work.first_face + fi
+        width = pixels.shape[2]
+        face = face_of(scene, soft, copy, f, pixels.shape[1], width)
+        row = work.row_begin + chunk * work.rows_per_item
+        y1 = wp.min(face.y1, wp.min(work.row_end, row + work.rows_per_item))
+        y0 = wp.max(face.y0, row)
+        if y0 >= y1:
+            return
+        i = copy * scene.stride * wp.vec3i(1, 1, 1) + scene.rows[f]
+        va = scene.values[i[0]]
+        vb = scene.values[i[1]]
+        vc = scene.values[i[2]]
+        grad_a = vec2()
+        grad_b = vec2()
+        grad_c = vec2()
+        grad_s = vec3()
+        grad_va = carried()
+        grad_vb = carried()
+        grad_vc = carried()
+        for y in range(y0, y1):
+            py = real(y) + real(0.5)
+            span = columns(face, py, width)
+            for x in range(span[0], span[1]):
+                pixel = pixels[face.n, y, x]
+                if pixel[3] == real(0.0) and face.best - pixel[0] < -soft.faint:
+                    continue
+                hit = hit_of(face, vec2(real(x) + real(0.5), py), soft.inverse_sigma2)
+                if hit.x < -soft.cut:
+                    continue
+                coverage = real(1.0) / (real(1.0) + wp.exp(-wp.min(hit.x, real(SURE))))
+                point = point_of(face, hit.w)
+                # two kernels may round s/gamma differently
+                nearness = wp.exp(wp.min(point.s * soft.inverse_gamma - pixel[0], real(0.0)))
+                weight = coverage * nearness * pixel[1]  # (1 - T) P_i
+                slope = vec2()
+                grad_x = coverage * pixel[3]
+                if weight > soft.negligible:
+                    value = point.b[0] * va + point.b[1] * vb + point.b[2] * vc
+                    g = grad_image[face.n, y, x]
+                    l = weight * (wp.dot(g, colour_at(scene, copy, value)) - pixel[2])
+                    grad_x += l * (real(1.0) - coverage)
+                    if wanted[2] != 0:
+                        add_texels(grad_texels, part[2], copy, value, weight * g)
+                    grad_v = grad_value(scene, copy, value, weight * g)
+                    grad_va += point.b[0] * grad_v
+                    grad_vb += point.b[1] * grad_v
+                    grad_vc += point.b[2] * grad_v
+                    # of w_k s_k, whose sum is s and whose shares are b
+                    still = l * soft.inverse_gamma - wp.dot(grad_v, value) / point.s
+                    u = (
+                        vec3(wp.dot(grad_v, va), wp.dot(grad_v, vb), wp.dot(grad_v, vc)) / point.s
+                        + vec3(still, still, still)
+                    )
+                    grad_s += wp.cw_mul(point.w, u)
+                    slope = grad_weights(face, hit, point, wp.cw_mul(u, face.s))
+                force = (real(-2.0) * grad_x * hit.side * soft.inverse_sigma2) * hit.q
+                share = shares(hit)
+                grad_a += share[0] * force - hit.w[0] * slope
+                grad_b += share[1] * force - hit.w[1] * slope
+                grad_c += share[2] * force - hit.w[2] * slope
+        if wanted[0] != 0:
+            j = copy * scene.vertex_count * wp.vec3i(1, 1, 1) + scene.faces[f]
+            wp.atomic_add(grad_vertices, part[0], j[0], vec3(grad_a[0], grad_a[1], grad_s[0]))
+            wp.atomic_add(grad_vertices, part[0], j[1], vec3(grad_b[0], grad_b[1], grad_s[1]))
+            wp.atomic_add(grad_vertices, part[0], j[2], vec3(grad_c[0], grad_c[1], grad_s[2]))
+        if wanted[1] != 0:
+            wp.atomic_add(grad_values, part[1], i[0], grad_va)
+            wp.atomic_add(grad_values, part[1], i[1], grad_vb)
+            wp.atomic_add(grad_values, part[1], i[2], grad_vc)
+
+    return SimpleNamespace(
+        blend=blend,
+        score=score,
+        gather=gather,
+        finish=finish,
+        prepare=prepare,
+        spread=spread,
+        Scene=Scene,
+        Softness=Softness,
+        Work=Work,
+        vec3=vec3,
+        vec4=vec4,
+        colour=colour,
+        carried=carried,
+    )
