@@ -11,8 +11,9 @@ A pixel:
 where m = max s_i/gamma and S makes the P_i sum to 1. With cotangents g of the image and h of 1 - T:
     dL/dc_i = (1 - T) P_i g              dL/dlog(D_i exp(s_i/gamma)) = (1 - T) P_i g.(c_i - C) =: l
     dL/ds_i = l/gamma (and c_i's part)   dL/dx_i = l (1 - D_i) + D_i T [h + g.(C - background)]
-    dx/du = -+2 (1 - t) q/sigma^2   dx/dv = -+2 t q/sigma^2   (q = p - nearest point of edge uv, t its parameter,
-                                                              which may be held fixed: Danskin's theorem)
+    dx/du = -+2 (1 - t) q/sigma^2        dx/dv = -+2 t q/sigma^2
+                                         (q = p - nearest point of edge uv, t its parameter, which may be held
+                                         fixed: Danskin's theorem)
     dw_k/dv_j = -w_j grad w_k      (not clamped; through the clamp only where 0 < w_k < 1)
 
 Faces are the outer loop, pixels the inner one: a face's constants and the sums of its gradients stay in
@@ -187,7 +188,7 @@ def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
                 face.lean[k] = lean
                 face.shift[k] = start[k] - wp.sign(sx) * aside
             else:  # a level edge bounds no row
-                face.shift[k] = -wp.sign(sx) * real(HUGE)
+                face.shift[k] = wp.where(sx > real(0.0), -real(HUGE), real(HUGE))
         return face
 
     @wp.func
@@ -643,9 +644,8 @@ def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
                     grad_vc += point.b[2] * grad_v
                     # of w_k s_k, whose sum is s and whose shares are b
                     still = l * soft.inverse_gamma - wp.dot(grad_v, value) / point.s
-                    u = (
-                        vec3(wp.dot(grad_v, va), wp.dot(grad_v, vb), wp.dot(grad_v, vc)) / point.s
-                        + vec3(still, still, still)
+                    u = vec3(wp.dot(grad_v, va), wp.dot(grad_v, vb), wp.dot(grad_v, vc)) / point.s + vec3(
+                        still, still, still
                     )
                     grad_s += wp.cw_mul(point.w, u)
                     slope = grad_weights(face, hit, point, wp.cw_mul(u, face.s))

@@ -25,6 +25,8 @@ _BANDS_PER_THREAD = 4  # of a picture: objects are in the middle more often than
 _NUMBERS_PER_PIXEL = 8  # a pixel costs as much as 8 numbers read and written
 _UNSEEN = -1e30  # a score below that of any face
 
+_Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+
 
 def soft_rasterize(
     vertices: Float[Tensor, "*batch vertex 3"],
@@ -36,6 +38,62 @@ def soft_rasterize(
     gamma: float = 0.01,
     background: Float[Tensor, "*batch channel"] | None = None,
 ) -> tuple[Float[Tensor, "batch height width channel"], Float[Tensor, "batch height width"]]:
+    """Draw triangles that are soft at their borders and in depth, differentiably in everything.
+
+    A face covers a pixel by sigmoid(+-d^2/sigma^2), d the distance from the pixel's centre to the face's
+    border, + inside. Alpha is 1 - prod(1 - coverage) over all faces. The colour is the faces' mean, weighted
+    by coverage * exp(inverse depth / gamma), and is laid over the background by alpha.
+
+    Every face acts on all pixels within 3 sigma, hidden or not: cost grows with sigma^2, so draw wide
+    softness in a lower resolution. Where many small faces half cover a pixel, it is nearly opaque: a dense
+    mesh looks larger than it is, by about sigma. Cull the faces of closed meshes: their backs make
+    silhouettes more opaque and take half of the time.
+
+    Not supported: gradients of gradients; faces that reach behind the eye are not drawn, clip them before.
+
+    Args:
+        vertices: (x px, y px, inverse depth), y down, pixel centres at +0.5: [B, V, 3] or, for the packed
+            vertices of one copy, [V, 3]. float32, or float64 to check. Carries a gradient.
+        faces: int32 [F, 3], or `Triangles`: those that are culled draw their fronts only, those of several
+            pictures give `image_count` pictures per copy, copy after copy.
+        attributes: What is interpolated, perspective-correctly: values per vertex [V, C] or [B, V, C],
+            `PerCorner`, or a `Texture`, which is looked up bilinearly and repeats. Outside of a face, those
+            of its border near by. Values, texels and texture coordinates carry gradients.
+        image_size: (height, width) [px].
+        sigma: Softness of borders [px]: at a distance of sigma coverage is 0.73 inside and 0.27 outside.
+            Values below 1e-6 act as 1e-6.
+        gamma: Softness in depth, in the unit of the vertices' third coordinate: a face nearer by gamma
+            weighs e times as much. With depths in metres, 0.01/m is 1 cm at a distance of 1 m, 9 cm at 3 m:
+            gamma times the square of the depth. Values below 1e-9 act as 1e-9.
+        background: Colour behind the faces, [C] or one per picture [B, C]; None is 0. Carries a gradient.
+
+    Returns:
+        Colour over the background [B, H, W, C], and alpha [B, H, W] in [0, 1]; B counts pictures.
+
+        Vertices that are not finite, further than 1e9 px off, or with an inverse depth outside (1e-9, 1e9),
+        and triangles without an area (height below 1e-6 px or 1e-7 of the length) remove their faces; these
+        get zero gradients. On a CPU pictures do not depend on the number of threads, and gradients have the
+        same bits in every run with one number of threads; on a GPU last digits vary, because atomic
+        additions come in any order.
+
+        A face ends 3.03 sigma outside, where its coverage is 1e-4, and weights below 1e-7 are left out. In
+        front of something that is further away by more than 9 gamma, coverage of 1e-4 may still decide the
+        colour; it then jumps at the face's end, and no gradient knows of it.
+
+        Memory [bytes, float32], with C channels: 4 C + 16 per pixel, kept for the backward pass, there 16
+        more; 12 per vertex, 4 C per row of the attributes and per texel for gradients, times the number of
+        host threads on a CPU; nothing per face, nor per pair of face and pixel.
+
+    Raises:
+        ValueError: If a shape, dtype or device does not fit, or `sigma` or `gamma` is not positive.
+        KernelError: If the kernels cannot be compiled here.
+
+    Reference:
+        Liu et al. 2019, Soft Rasterizer: coverage, aggregated colour and silhouette. Here sigma is a length,
+        not an area. Depth is the inverse depth itself, not normalised between clipping planes. The background
+        is laid behind by alpha: as one more face of the weighted mean, as theirs, it would lose against a
+        face's faintest coverage, and coloured silhouettes were not soft but dilated to the 3 sigma end.
+    """
     height, width = image_size
     flat, triangles, copies = packed(vertices, faces)
     _check(vertices, image_size, sigma, gamma)
@@ -53,10 +111,15 @@ def soft_rasterize(
         gamma=max(gamma, _LEAST_GAMMA),
         cut=_CUT,
         opaque=_OPAQUE,
-        sequential=vertices.device.type == "cpu",
+        sequential=_sequential(vertices.device),
     )
-    colour, alpha, _ = _Soft.apply(flat.contiguous(), surface.values, surface.texels, behind, settings)
+    colour, alpha, _ = _Soft.apply(_dense(flat), _dense(surface.values), surface.texels, behind, settings)
     return colour, alpha
+
+
+def _sequential(device: torch.device) -> bool:
+    """True where a launch runs its items one after another."""
+    return device.type == "cpu"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +136,7 @@ class _Settings:
     gamma: float
     cut: float
     opaque: float
-    sequential: bool  # True where a launch runs its items one after another
+    sequential: bool
 
     @property
     def pictures(self) -> int:
@@ -81,7 +144,7 @@ class _Settings:
 
 
 class _Soft(torch.autograd.Function):
-    """Colour and alpha. Saves its inputs, the colour and 3 numbers per pixel; the backward pass recomputes."""
+    """Colour and alpha. Saves its inputs, the colour, 3 numbers per pixel; the backward pass recomputes."""
 
     @staticmethod
     def forward(
@@ -120,8 +183,8 @@ class _Soft(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, None]:
         vertices, values, texels, background, colour, state = ctx.saved_tensors
         *wanted, need_background, _ = ctx.needs_input_grad
-        grad_colour, grad_alpha = grad_colour.contiguous(), grad_alpha.contiguous()
-        grads: tuple[Tensor | None, ...] = None, None, None
+        grad_colour, grad_alpha = _dense(grad_colour), _dense(grad_alpha)
+        grads: _Gradients = None, None, None
         if any(wanted):
             draw = _Launcher(vertices, values, texels, ctx.settings, colour.shape[-1])
             grads = _grad_faces(draw, wanted, background, colour, state, grad_colour, grad_alpha)
@@ -145,7 +208,7 @@ def _grad_faces(
     state: Tensor,
     grad_colour: Tensor,
     grad_alpha: Tensor,
-) -> tuple[Tensor | None, ...]:
+) -> _Gradients:
     """Gradients of vertices, values, texels, those that are wanted, from the buffers of all threads."""
     k = draw.kernels
     pixels = state.new_empty(*state.shape[:3], 4)
@@ -164,9 +227,9 @@ def _grad_faces(
         return [*given, wp.vec3i(*(index if draw.buffers(own) > 1 else 0 for own in draw.owned))]
 
     draw.faces(k.spread, inputs_of, outputs)
-    return tuple(
-        (b.sum(0) if len(b) > 1 else b[0]) if w else None for b, w in zip(buffers, wanted, strict=True)
-    )
+    sums = ((b.sum(0) if len(b) > 1 else b[0]) if w else None for b, w in zip(buffers, wanted, strict=True))
+    vertices, values, texels = sums
+    return vertices, values, texels
 
 
 class _Launcher:
@@ -269,6 +332,13 @@ class _Launcher:
         return scene
 
 
+def _dense(tensor: Tensor) -> Tensor:
+    """Contiguous, also to Warp: PyTorch calls strides of 0 contiguous where there is one item or none."""
+    if tensor.is_contiguous() and tensor.stride(-1) == 1 and tensor.numel() > 0:
+        return tensor
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
 def _background(background: Tensor | None, vertices: Tensor, pictures: int, channels: int) -> Tensor:
     """[1, C], or [B, C] where pictures differ."""
     if background is None:
@@ -283,7 +353,7 @@ def _background(background: Tensor | None, vertices: Tensor, pictures: int, chan
             f"background must be {vertices.dtype} on {vertices.device} as the vertices are, "
             f"got {background.dtype} on {background.device}"
         )
-    return background.reshape(-1, channels).contiguous()
+    return _dense(background.reshape(-1, channels))
 
 
 def _check(vertices: Tensor, image_size: tuple[int, int], sigma: float, gamma: float) -> None:

@@ -59,7 +59,7 @@ def _seen(corners: Tensor, triangles: Triangles) -> Tensor:
 def _faces(
     corners: Tensor, image_size: tuple[int, int], sigma: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """log D, log (1 - D), inverse depth [H, W, F] and perspective-correct weights [H, W, F, 3]."""
+    """Find log D, log (1 - D), inverse depth [H, W, F] and perspective-correct weights [H, W, F, 3]."""
     height, width = image_size
     y = torch.arange(height, dtype=corners.dtype, device=corners.device) + 0.5
     x = torch.arange(width, dtype=corners.dtype, device=corners.device) + 0.5
