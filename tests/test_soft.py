@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -481,6 +482,43 @@ def test_strides_of_zero_are_no_contiguity():
     for shape in ((1, 1, 1), (0, 3), (2, 3)):
         expanded = torch.zeros(()).expand(shape)
         assert operator._dense(expanded).stride() == torch.empty(shape).stride()
+
+
+@pytest.mark.parametrize("name", ["flat", "level", "square"])
+def test_equals_pytorch3d(name, exact):
+    """Silhouettes, colours where there is something, and gradients; data/make_pytorch3d_soft.py says how."""
+    with np.load(DATA) as data:
+        sigma, gamma = float(data["sigma"]), float(data["gamma"])
+        keys = [k for k in data if k.startswith(f"{name}/")]
+        theirs = {k.split("/")[1]: torch.from_numpy(data[k]).double() for k in keys}
+    vertices, colours = theirs["vertices"].requires_grad_(), theirs["colours"].requires_grad_()
+    background = torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64)
+    over, alpha = soft_rasterize(
+        vertices,
+        separate(len(colours)),
+        PerCorner(colours),
+        image_size=tuple(theirs["alpha"].shape),
+        sigma=sigma,
+        gamma=gamma,
+        background=background,
+    )
+    assert_close(alpha[0], theirs["alpha"], rtol=0, atol=2e-6)
+    there = theirs["alpha"] > 0.01
+    colour = (over[0] - (1 - alpha[0, ..., None]) * background)[there] / alpha[0][there][:, None]
+    assert 0.5 < there.double().mean() < 1
+    assert_close(colour, theirs["colour"][there], rtol=0, atol=2e-5)
+    (by_alpha,) = torch.autograd.grad(alpha[0], vertices, theirs["grad_alpha"], retain_graph=True)
+    by_colour = torch.autograd.grad(colour, (vertices, colours), theirs["grad_colour"][there])
+    pairs = [(by_alpha, theirs["grad_vertices_by_alpha"])]
+    if name == "level":  # ours feels depths also through perspective
+        pairs += [(by_colour[0][:, :2], theirs["grad_vertices_by_colour"][:, :2])]
+        pairs += [(by_colour[1], theirs["grad_colours"])]
+    else:  # and divides a colour between corners in another way
+        pairs += [(by_colour[0], theirs["grad_vertices_by_colour"])]
+        pairs += [(by_colour[1].sum(1), theirs["grad_colours"].sum(1))]
+    for ours, want in pairs:
+        assert want.norm() > 0.5
+        assert (ours - want).norm() < 1e-4 * want.norm()
 
 
 def test_no_gradient_of_a_gradient():

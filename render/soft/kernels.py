@@ -3,8 +3,8 @@
 Screen vertices are (x px, y px, 1/depth), origin at the top-left corner of the picture, x right, y down; the
 centre of pixel (row i, column j) is (j + 0.5, i + 0.5). 1/depth, s below, is affine over a triangle.
 
-A face i at a pixel p, d its distance to the face's border [px], w its barycentric weights clamped to [0, 1]
-and normalised:
+A face i at a pixel p, d its distance to the face's border [px], w its barycentric weights, the negative ones
+set to 0 and all normalised:
     x_i = +-d^2/sigma^2   D_i = sigmoid(x_i)   s_i = sum w_k s_k   c_i = sum w_k s_k c_k / s_i
 A pixel:
     T = prod (1 - D_i)   P_i = D_i exp(s_i/gamma - m)/S   C = sum P_i c_i   image = (1 - T) C + T background
@@ -14,7 +14,7 @@ where m = max s_i/gamma and S makes the P_i sum to 1. With cotangents g of the i
     dx/du = -+2 (1 - t) q/sigma^2        dx/dv = -+2 t q/sigma^2
                                          (q = p - nearest point of edge uv, t its parameter, which may be held
                                          fixed: Danskin's theorem)
-    dw_k/dv_j = -w_j grad w_k      (not clamped; through the clamp only where 0 < w_k < 1)
+    dw_k/dv_j = -w_j grad w_k      (before that; through it only where w_k > 0)
 
 Faces are the outer loop, pixels the inner one: a face's constants and the sums of its gradients stay in
 registers. On a CPU a launch runs its faces one after another and `blend` can carry a running maximum; on a
@@ -105,8 +105,9 @@ def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
     @wp.struct
     class Point:  # of a face, what a pixel sees
         w: vec3  # clamped, normalised
-        total: real  # before the normalisation
+        inverse_total: real  # of the clamped weights before the normalisation
         s: real
+        inverse_s: real
         b: vec3  # perspective-correct weights
 
     @wp.func
@@ -255,14 +256,15 @@ def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
     @wp.func
     def point_of(face: Face, w: vec3) -> Point:
         point = Point()
-        ca = wp.clamp(w[0], real(0.0), real(1.0))
-        cb = wp.clamp(w[1], real(0.0), real(1.0))
-        cc = wp.clamp(w[2], real(0.0), real(1.0))
-        point.total = ca + cb + cc
-        point.w = vec3(ca, cb, cc) / point.total
+        ca = wp.max(w[0], real(0.0))
+        cb = wp.max(w[1], real(0.0))
+        cc = wp.max(w[2], real(0.0))
+        point.inverse_total = real(1.0) / (ca + cb + cc)
+        point.w = point.inverse_total * vec3(ca, cb, cc)
         point.b = wp.cw_mul(point.w, face.s)
         point.s = point.b[0] + point.b[1] + point.b[2]
-        point.b = point.b / point.s
+        point.inverse_s = real(1.0) / point.s
+        point.b = point.inverse_s * point.b
         return point
 
     if textured:
@@ -564,9 +566,9 @@ def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
         mean = wp.dot(grad_w, point.w)
         slope = vec2()
         for k in range(3):
-            if hit.w[k] > real(0.0) and hit.w[k] < real(1.0):
+            if hit.w[k] > real(0.0):
                 slope += (grad_w[k] - mean) * vec2(face.slope_x[k], face.slope_y[k])
-        return slope / point.total
+        return point.inverse_total * slope
 
     @wp.func
     def shares(hit: Hit) -> vec3:
@@ -643,10 +645,9 @@ def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
                     grad_vb += point.b[1] * grad_v
                     grad_vc += point.b[2] * grad_v
                     # of w_k s_k, whose sum is s and whose shares are b
-                    still = l * soft.inverse_gamma - wp.dot(grad_v, value) / point.s
-                    u = vec3(wp.dot(grad_v, va), wp.dot(grad_v, vb), wp.dot(grad_v, vc)) / point.s + vec3(
-                        still, still, still
-                    )
+                    still = l * soft.inverse_gamma - point.inverse_s * wp.dot(grad_v, value)
+                    pull = vec3(wp.dot(grad_v, va), wp.dot(grad_v, vb), wp.dot(grad_v, vc))
+                    u = point.inverse_s * pull + vec3(still, still, still)
                     grad_s += wp.cw_mul(point.w, u)
                     slope = grad_weights(face, hit, point, wp.cw_mul(u, face.s))
                 force = (real(-2.0) * grad_x * hit.side * soft.inverse_sigma2) * hit.q

@@ -71,7 +71,7 @@ def _faces(
     turn = _turn(edge, p - u)
     w = (turn / turn.sum(-1, keepdim=True)).roll(-1, -1)  # the edge bc is opposite to a
     x = torch.where((w >= 0).all(-1), d2, -d2) / sigma**2
-    w = w.clamp(0, 1)
+    w = w.clamp_min(0)
     w = w / w.sum(-1, keepdim=True) * corners[..., 2]
     depth = w.sum(-1)
     return F.logsigmoid(x), F.logsigmoid(-x), depth, w / depth[..., None]
