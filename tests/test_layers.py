@@ -204,6 +204,39 @@ def test_batch_of_poses_is_the_poses_one_by_one():
         assert_close(grad[i], torch.autograd.grad(alone.square().sum(), own)[0], rtol=1e-5, atol=1e-7)
 
 
+def test_layers_keep_what_triangles_say():
+    """Faces move, with all that is said of them; an object's number in its picture is all that changes."""
+    _, top, _ = cutting_triangles(0)
+    rng = generator(1)
+    top = Triangles(
+        top.faces,
+        weld=torch.randint(0, 5, (6, 3), generator=rng, dtype=torch.int32),
+        image=torch.tensor([0, 0, 0, 2, 2, 2]).int(),
+        image_count=3,
+        instance=torch.tensor([7, -2, 7, 1, 3, 1]).int(),
+        culled=torch.tensor([True, False, True, False, False, True]),
+        faceted=True,
+    )
+    layered = operator._layered(top)
+    assert layered.count == 2
+    assert layered.order.tolist() == [1, 0, 2, 3, 5, 4]
+    assert layered.triangles.image.tolist() == [0, 1, 1, 4, 4, 5]
+    assert layered.triangles.image_count == 6
+    assert layered.triangles.faceted
+    for name in ("faces", "weld", "culled"):
+        assert torch.equal(getattr(layered.triangles, name), getattr(top, name)[layered.order])
+
+
+def test_backs_of_closed_meshes_are_not_drawn():
+    vertices, top = rectangles([FAR, NEAR], culled=torch.tensor([True, True, False, False]))
+    turned = Triangles(top.faces.flip(1), instance=top.instance, culled=top.culled)
+    colours = painted(RED, GREEN)
+    alphas = [soft_layers(vertices, t, colours, image_size=SIZE)[1].sum() for t in (top, turned)]
+    alone = soft_layers(*rectangles([NEAR]), painted(GREEN), image_size=SIZE)[1].sum()
+    assert_close(min(alphas), alone)
+    assert max(alphas) > 1.2 * alone
+
+
 def test_layers_are_found_once_and_forgotten_with_their_triangles():
     vertices, top, colours = cutting_triangles(3)
     soft_layers(vertices, top, colours, image_size=SIZE)
@@ -280,7 +313,7 @@ def test_over_float32_close_to_float64():
 
 def test_layouts_of_cotangents_and_layers():
     """A sum's cotangent has stride 0, a permuted picture is not contiguous."""
-    layers = random_layers(0, 2).transpose(2, 3).requires_grad_()
+    layers = random_layers(0, 2).movedim(-1, 0).contiguous().movedim(0, -1).requires_grad_()
     background = random(9, 3).requires_grad_()
     grads = [
         torch.autograd.grad(sum(x.sum() for x in f(layers, background, 0.1)), (layers, background))
@@ -432,14 +465,13 @@ def against_differences(seed, sigma, gamma, step=0.01):
     )  # fmt: skip
     picture = torch.cat([out[0], out[1][..., None]], -1)
     (grad,) = torch.autograd.grad((picture - target).square().sum(), theta)
-    truth = differences(scene, loss, step)
-    return grad.view(-1), truth
+    return grad.view(-1), differences(scene, loss, step)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_gradient_against_differences_of_supersampled_layers(seed):
-    """Rotation, translation in x, y and z, and size of three objects that overlap."""
+    """Rotation, translation in x, y and z, and size of three objects that overlap; measured 3 %, 0.9996."""
     grad, truth = against_differences(seed, sigma=2.0, gamma=0.05)
     error, cosine = agreement(grad, truth)
     assert error < 0.08
@@ -502,7 +534,7 @@ def edge_loss(problem, xy, target, sigma):
     return blurred_squared_error(problem.hard(xy)[0], target, sigma).sum()
 
 
-def found(problem, loss, iterations, rate=0.06):
+def found(problem, loss, iterations, rate=0.08):
     """Positions after Adam with a blur from 6 to 0.7 px, and the first gradient."""
     with torch.no_grad():
         target = problem.hard(problem.truth)[0]
@@ -537,7 +569,7 @@ def test_wholly_hidden_object_is_found_again():
     problem = Hidden(100)
     hidden = problem.hard(problem.start)[1]
     assert not ((hidden >= 0) & (hidden < problem.balls)).any()
-    xy, first = found(problem, layers_loss, 60)
+    xy, first = found(problem, layers_loss, 45)
     assert first.abs().amax(-1).min() > 0
     assert (problem.error(xy) < 1).sum() >= 90
     xy, first = found(problem, edge_loss, 2)  # it stays where it is: more steps change nothing
@@ -564,7 +596,7 @@ def test_bad_vertices_give_finite_pictures_and_gradients(value):
 
 
 @pytest.mark.parametrize("sigma", [0.0, 1.0, 3.0])
-@pytest.mark.parametrize("gamma", [1e-30, 1e30])
+@pytest.mark.parametrize("gamma", [1e-300, 1e30])
 def test_extreme_softness_gives_finite_gradients(sigma, gamma):
     """Ties in depth too."""
     vertices, top = rectangles([FAR, NEAR, NEAR, (3, 3, 3.001, 8, 1e8), (1, 1, 4, 9, 1e-8)])
