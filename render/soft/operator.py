@@ -152,7 +152,7 @@ class _Soft(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         shape = settings.pictures, settings.height, settings.width
         colour = vertices.new_zeros(*shape, background.shape[-1])
-        alpha = vertices.new_zeros(shape)
+        alpha = vertices.new_empty(shape)
         state = vertices.new_zeros(*shape, 3)
         state[..., 0] = _UNSEEN
         state[..., 2] = float(settings.sequential)  # transparency; else its logarithm
