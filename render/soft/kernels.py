@@ -36,7 +36,7 @@ def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
     functions = surfaces(real, channels, textured)
     vec2, vec3, colour, carried = functions.vec2, functions.vec3, functions.colour, functions.carried
     vec4 = wp.types.vector(length=4, dtype=real)
-    Scene, Softness = functions.Scene, functions.Softness
+    Scene, Softness, Work = functions.Scene, functions.Softness, functions.Work
     face_of, columns, hit_of, point_of = (
         functions.face_of,
         functions.columns,
@@ -50,14 +50,6 @@ def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
     SURE = wp.constant(40.0)  # sigmoid(40) is 1 in float64
     NOTHING = wp.constant(1.0e-30)  # transparency below is 0: denormal numbers are slow
     HUGE = wp.constant(1.0e30)
-
-    @wp.struct
-    class Work:  # of one launch
-        first_copy: wp.int32
-        first_face: wp.int32
-        row_begin: wp.int32
-        row_end: wp.int32
-        rows_per_item: wp.int32
 
     @wp.kernel(module="unique", enable_backward=False)  # the adjoint is written by hand
     def blend(
@@ -75,17 +67,14 @@ def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
         f = work.first_face + fi
         height = image.shape[1]
         width = image.shape[2]
-        face = face_of(scene, soft, copy, f, height, width)
-        row = work.row_begin + chunk * work.rows_per_item
-        y1 = wp.min(face.y1, wp.min(work.row_end, row + work.rows_per_item))
-        y0 = wp.max(face.y0, row)
-        if y0 >= y1:
+        face = face_of(scene, soft, work, copy, f, chunk, height, width)
+        if face.y0 >= face.y1:
             return
         i = scene.rows[f]
         va = scene.values[copy * scene.stride + i[0]]
         vb = scene.values[copy * scene.stride + i[1]]
         vc = scene.values[copy * scene.stride + i[2]]
-        for y in range(y0, y1):
+        for y in range(face.y0, face.y1):
             py = real(y) + real(0.5)
             span = columns(face, py, width)
             for x in range(span[0], span[1]):
@@ -128,10 +117,8 @@ def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
         ci, fi, chunk = wp.tid()
         copy = work.first_copy + ci
         width = state.shape[2]
-        face = face_of(scene, soft, copy, work.first_face + fi, state.shape[1], width)
-        row = work.row_begin + chunk * work.rows_per_item
-        y1 = wp.min(face.y1, wp.min(work.row_end, row + work.rows_per_item))
-        for y in range(wp.max(face.y0, row), y1):
+        face = face_of(scene, soft, work, copy, work.first_face + fi, chunk, state.shape[1], width)
+        for y in range(face.y0, face.y1):
             py = real(y) + real(0.5)
             span = columns(face, py, width)
             for x in range(span[0], span[1]):
@@ -158,17 +145,14 @@ def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
         copy = work.first_copy + ci
         f = work.first_face + fi
         width = image.shape[2]
-        face = face_of(scene, soft, copy, f, image.shape[1], width)
-        row = work.row_begin + chunk * work.rows_per_item
-        y1 = wp.min(face.y1, wp.min(work.row_end, row + work.rows_per_item))
-        y0 = wp.max(face.y0, row)
-        if y0 >= y1:
+        face = face_of(scene, soft, work, copy, f, chunk, image.shape[1], width)
+        if face.y0 >= face.y1:
             return
         i = scene.rows[f]
         va = scene.values[copy * scene.stride + i[0]]
         vb = scene.values[copy * scene.stride + i[1]]
         vc = scene.values[copy * scene.stride + i[2]]
-        for y in range(y0, y1):
+        for y in range(face.y0, face.y1):
             py = real(y) + real(0.5)
             span = columns(face, py, width)
             for x in range(span[0], span[1]):
@@ -275,11 +259,8 @@ def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
         copy = work.first_copy + ci
         f = work.first_face + fi
         width = pixels.shape[2]
-        face = face_of(scene, soft, copy, f, pixels.shape[1], width)
-        row = work.row_begin + chunk * work.rows_per_item
-        y1 = wp.min(face.y1, wp.min(work.row_end, row + work.rows_per_item))
-        y0 = wp.max(face.y0, row)
-        if y0 >= y1:
+        face = face_of(scene, soft, work, copy, f, chunk, pixels.shape[1], width)
+        if face.y0 >= face.y1:
             return
         i = copy * scene.stride * wp.vec3i(1, 1, 1) + scene.rows[f]
         va = scene.values[i[0]]
@@ -292,7 +273,7 @@ def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
         grad_va = carried()
         grad_vb = carried()
         grad_vc = carried()
-        for y in range(y0, y1):
+        for y in range(face.y0, face.y1):
             py = real(y) + real(0.5)
             span = columns(face, py, width)
             for x in range(span[0], span[1]):

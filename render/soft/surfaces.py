@@ -49,6 +49,14 @@ def surfaces(real: Any, channels: int, textured: bool) -> SimpleNamespace:
         negligible: real  # transparency or weight that is as good as none
 
     @wp.struct
+    class Work:  # of one launch
+        first_copy: wp.int32
+        first_face: wp.int32
+        row_begin: wp.int32
+        row_end: wp.int32
+        rows_per_item: wp.int32
+
+    @wp.struct
     class Face:
         a: vec2
         b: vec2
@@ -64,7 +72,7 @@ def surfaces(real: Any, channels: int, textured: bool) -> SimpleNamespace:
         x0: wp.int32
         x1: wp.int32
         y0: wp.int32
-        y1: wp.int32  # 0 where nothing is to be drawn
+        y1: wp.int32  # not above y0 where nothing is to be drawn
 
     @wp.struct
     class Hit:
@@ -105,9 +113,16 @@ def surfaces(real: Any, channels: int, textured: bool) -> SimpleNamespace:
 
     @wp.func
     def face_of(
-        scene: Scene, soft: Softness, copy: wp.int32, f: wp.int32, height: wp.int32, width: wp.int32
+        scene: Scene,
+        soft: Softness,
+        work: Work,
+        copy: wp.int32,
+        f: wp.int32,
+        chunk: wp.int32,
+        height: wp.int32,
+        width: wp.int32,
     ) -> Face:
-        """A face's constants."""
+        """A face's constants, and its pixels among the rows of a chunk."""
         face = Face()
         first = copy * scene.vertex_count
         i = scene.faces[f]
@@ -135,10 +150,17 @@ def surfaces(real: Any, channels: int, textured: bool) -> SimpleNamespace:
         x_high = wp.max(a[0], wp.max(b[0], c[0])) + soft.radius
         y_low = wp.min(a[1], wp.min(b[1], c[1])) - soft.radius
         y_high = wp.max(a[1], wp.max(b[1], c[1])) + soft.radius
-        face.x0 = first_pixel(x_low, width)
-        face.x1 = end_pixel(x_high, width)
-        face.y0 = first_pixel(y_low, height)
-        face.y1 = end_pixel(y_high, height)
+        row = work.row_begin + chunk * work.rows_per_item
+        y0 = wp.max(row, first_pixel(y_low, height))
+        y1 = wp.min(wp.min(work.row_end, row + work.rows_per_item), end_pixel(y_high, height))
+        x0 = first_pixel(x_low, width)
+        x1 = end_pixel(x_high, width)
+        if y0 >= y1 or x0 >= x1:
+            return face
+        face.x0 = x0
+        face.x1 = x1
+        face.y0 = y0
+        face.y1 = y1
         tiny = real(1.0e-30)
         inverse = real(1.0) / area
         face.n = copy * scene.image_count + scene.image[f]
@@ -373,6 +395,7 @@ def surfaces(real: Any, channels: int, textured: bool) -> SimpleNamespace:
         carried=carried,
         Scene=Scene,
         Softness=Softness,
+        Work=Work,
         Face=Face,
         face_of=face_of,
         columns=columns,
