@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ _WORTH_A_THREAD = 150_000  # numbers per host thread; below, starting a thread c
 
 def view(tensor: Tensor, dtype: Any = None) -> Any:
     """A Warp view of a contiguous tensor's memory; gradients are the operators' business, not Warp's."""
+    if tensor.numel() == 0:  # which may have any strides
+        tensor = torch.empty_like(tensor, memory_format=torch.contiguous_format)
     return wp.from_torch(tensor.detach(), dtype=dtype, requires_grad=False)
 
 
@@ -48,6 +51,37 @@ def in_threads(threads: int, job: Callable[[int], None]) -> None:
 def part(index: int, parts: int, count: int) -> tuple[int, int]:
     """First and past-the-last item of the `index`-th of `parts` equal shares of `count` items."""
     return count * index // parts, count * (index + 1) // parts
+
+
+@dataclass(frozen=True)
+class Share:
+    """One host thread's part of a batch of pictures: ranges of images and of their rows."""
+
+    thread: int
+    images: tuple[int, int]
+    rows: tuple[int, int]
+
+    def pixels(self, width: int, span: int) -> tuple[int, int, int]:
+        """Launch dimensions for work items of `span` pixels of a row."""
+        return self.images[1] - self.images[0], self.rows[1] - self.rows[0], -(-width // span)
+
+
+def shares(threads: int, image_count: int, height: int, *, together: int = 1) -> list[Share]:
+    """Parts of a batch that have no pixel in common, one for each host thread.
+
+    Whole images where there are enough of them, else a band of rows of all images.
+
+    Args:
+        threads: How many parts.
+        image_count: Images of the batch.
+        height: Their rows.
+        together: As many images, one after another, are not parted.
+    """
+    groups = image_count // max(1, together)
+    if groups >= threads:
+        ends = [part(i, threads, groups) for i in range(threads)]
+        return [Share(i, (a * together, b * together), (0, height)) for i, (a, b) in enumerate(ends)]
+    return [Share(i, (0, image_count), part(i, threads, height)) for i in range(threads)]
 
 
 @functools.cache

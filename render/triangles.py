@@ -78,6 +78,11 @@ class Triangles:
         return int(self.faces.max()) + 1
 
     @cached_property
+    def instance_count(self) -> int:
+        """One more than the largest object number of any picture."""
+        return int(self.instance.max()) + 1 if len(self) else 0
+
+    @cached_property
     def edges(self) -> Int[Tensor, "edge 8"]:
         """The mesh's edges, one row each, ascending in the picture, int32 [E, 8].
 

@@ -363,7 +363,6 @@ def test_gradient_of_an_objects_depth():
     assert_close(grad, want, rtol=1e-3, atol=0)
 
 
-@pytest.mark.xfail(strict=False, reason="the edge operator has dp/dz of the wrong sign")
 def test_gradient_of_each_corners_depth():
     _, grad, want = depth_gradient()
     error, cosine = agreement(grad, want)

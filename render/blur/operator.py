@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -101,7 +100,8 @@ class _BlurredNorm(torch.autograd.Function):
     @staticmethod
     def forward(difference: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         blurred = _blur(difference, sigma) if sigma > 0.0 and difference.numel() else difference.clone()
-        return (difference * blurred).mean(dim=(1, 2, 3)), blurred
+        total = torch.linalg.vecdot(difference.flatten(1), blurred.flatten(1))
+        return total / math.prod(difference.shape[1:]), blurred
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -112,7 +112,7 @@ class _BlurredNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor, _: Any) -> tuple[Tensor, None]:
         (blurred,) = ctx.saved_tensors
-        scale = 2.0 / max(1, blurred[0].numel())
+        scale = 2.0 / math.prod(blurred.shape[1:])
         return (
             blurred * (scale * grad_output[:, None, None, None]),
             None,  # sigma
@@ -129,17 +129,21 @@ def _check(image: Tensor, sigma: float) -> None:
 
 
 def _blur(image: Tensor, sigma: float) -> Tensor:
-    """Rows, then columns. Host threads take whole images, or rows and blocks of columns of few images."""
+    """Rows, then columns."""
     image = image.detach().contiguous()
     batch, height, width, channels = image.shape
     along_rows = image.view(batch * height, width, 1, channels)
-    rows = torch.empty_like(along_rows)
-    _pass(along_rows, rows, sigma)
     lanes = _lanes(width * channels, image.device)
-    along_columns = rows.view(batch, height, width * channels // lanes, lanes)
-    columns = torch.empty_like(along_columns)
-    _pass(along_columns, columns, sigma)
-    return columns.view(image.shape)
+    as_columns = (batch, height, width * channels // lanes, lanes)
+    result = torch.empty_like(image)
+    if sigma >= RECURSIVE_FROM:
+        _recursive(along_rows, result.view(along_rows.shape), sigma)
+        _recursive(result.view(as_columns), result.view(as_columns), sigma)
+    else:
+        rows = torch.empty_like(along_rows)
+        _direct(along_rows, rows, sigma)
+        _direct(rows.view(as_columns), result.view(as_columns), sigma)
+    return result
 
 
 def _lanes(numbers: int, device: torch.device) -> int:
@@ -149,41 +153,55 @@ def _lanes(numbers: int, device: torch.device) -> int:
     return next(n for n in (16, 8, 4, 2, 1) if numbers % n == 0)
 
 
-def _pass(x: Tensor, y: Tensor, sigma: float) -> None:
-    """Blur x [outer, n, inner, lanes] along n into y."""
-    outer, count, inner, lanes = x.shape
-    k = kernels(REAL[x.dtype], lanes)
-    load_unique(kernels.__module__, (k.recursive, k.direct), str(x.device))
-    run: Callable[[int, int], None]
-    if sigma >= RECURSIVE_FROM:
-        s, a, tail = _recursion(sigma)
-        coefficients = [s, wp.vec4d(*a), wp.mat44d(*tail)]
+def _recursive(x: Tensor, y: Tensor, sigma: float) -> None:
+    """Blur x [outer, n, inner, lanes] along n into y, which may be x."""
+    outer, _, inner, _ = x.shape
+    k = _loaded(x)
+    s, a, tail = _recursion(sigma)
+    coefficients = [s, wp.vec4d(*a), wp.mat44d(*tail)]
+    by_line = outer >= inner  # threads share the lines, or, of few lines with many columns, the columns
+    threads = min(max(outer, inner), thread_count(x.device, numbers=x.numel()))
 
-        def run(first: int, last: int) -> None:
-            inputs = [view(x, k.vec), *coefficients, first]
-            outputs = [view(y, k.vec)]
-            launch(k.recursive, (last - first, inner), inputs=inputs, outputs=outputs, device=x.device)
+    def run(index: int) -> None:
+        first, last = part(index, threads, outer if by_line else inner)
+        columns = slice(None) if by_line else slice(first, last)
+        dim = (last - first, inner) if by_line else (outer, last - first)
+        inputs = [view(x[:, :, columns], k.vec), *coefficients, first if by_line else 0]
+        launch(k.recursive, dim, inputs=inputs, outputs=[view(y[:, :, columns], k.vec)], device=x.device)
 
-    else:
-        weights = torch.tensor(_weights(sigma), dtype=x.dtype, device=x.device)
-        span = 1 if x.is_cuda else count
+    in_threads(threads, run)
 
-        def run(first: int, last: int) -> None:
-            inputs = [view(x, k.vec), view(weights), span, first]
-            dim = (last - first, count // span, inner)
-            launch(k.direct, dim, inputs=inputs, outputs=[view(y, k.vec)], device=x.device)
 
+def _direct(x: Tensor, y: Tensor, sigma: float) -> None:
+    """Blur x [outer, n, inner, lanes] along n into y, which must not be x."""
+    outer, count, inner, _ = x.shape
+    k = _loaded(x)
+    weights = _weights(sigma, x.dtype, x.device)
+    span = 1 if x.is_cuda else count
     threads = min(outer, thread_count(x.device, numbers=x.numel()))
-    in_threads(threads, lambda i: run(*part(i, threads, outer)))
+
+    def run(index: int) -> None:
+        first, last = part(index, threads, outer)
+        inputs = [view(x, k.vec), view(weights), span, first]
+        dim = (last - first, count // span, inner)
+        launch(k.direct, dim, inputs=inputs, outputs=[view(y, k.vec)], device=x.device)
+
+    in_threads(threads, run)
 
 
-@functools.lru_cache(maxsize=256)
-def _weights(sigma: float) -> tuple[float, ...]:
+def _loaded(x: Tensor) -> Any:
+    k = kernels(REAL[x.dtype], x.shape[3])
+    load_unique(kernels.__module__, (k.recursive, k.direct), str(x.device))
+    return k
+
+
+@functools.lru_cache(maxsize=256)  # also: copying them to a GPU makes the host wait
+def _weights(sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The Gaussian at distances 0, 1, ... [px], of sum 1; weights below 1e-7 are left out."""
     distance = np.arange(math.ceil(6.0 * sigma) + 1)
     weights = np.exp(-0.5 * (distance / sigma) ** 2)
     weights = weights[weights > 1e-7]
-    return tuple((weights / (weights[0] + 2.0 * weights[1:].sum())).tolist())
+    return torch.tensor(weights / (weights[0] + 2.0 * weights[1:].sum()), dtype=dtype, device=device)
 
 
 @functools.lru_cache(maxsize=256)

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from render.compilation import load_unique
 from render.edge.kernels import kernels
-from render.launch import REAL, in_threads, launch, part, thread_count, view
+from render.launch import REAL, in_threads, launch, part, shares, thread_count, view
 from render.raster import Raster, rasterize
 from render.triangles import Triangles, packed
 
@@ -38,7 +38,7 @@ def edge_gradient(
     At the picture's border, contours within half a pixel of it are not felt, since what lies beyond is not
     seen. A picture drawn one pixel wider on each side, and cropped after this call, feels them.
 
-    Memory: in the backward pass 12 bytes a vertex and host thread, 1 byte a pixel if `antialiased`.
+    Memory: in the backward pass 12 bytes a vertex and host thread, 4 bytes a pixel.
 
     Args:
         image: [B, H, W, C], float32 or float64. Carries a gradient: the identity.
@@ -122,49 +122,63 @@ def _grad_vertices(
     device = image.device
     k = kernels(REAL[vertices.dtype], channels)
     threads = thread_count(device, numbers=image.numel())
-    by_copy = copies >= 4 * threads  # threads then share no vertex, and one buffer serves all
+    by_copy = copies >= threads  # threads then share no vertex, and one buffer serves all
     grad = vertices.new_zeros(1 if by_copy else threads, *vertices.shape)
     if image.numel() == 0 or len(top) == 0:
         return grad[0]
-    load_unique(kernels.__module__, (k.contours, k.pure_pixels, k.advection), str(device))
-    face, depth = raster.face.contiguous(), raster.inverse_depth.to(vertices.dtype).contiguous()
-    pure = torch.ones((), dtype=torch.bool, device=device).expand(1, 1, 1)
-    if antialiased:
-        pure = torch.empty_like(face, dtype=torch.bool)
-    mesh = [view(vertices, k.vec3), view(top.faces, wp.vec3i), top.image_count, len(vertices) // copies]
-    seen = [view(top.group), view(face), view(depth)]
-    pixels = [view(image, k.colour), view(grad_image, k.colour), antialiased]
+    loaded = (k.contours, k.crossings, k.label_pixels, k.advection)
+    load_unique(kernels.__module__, loaded, str(device))
+    mesh, picture = _mesh(k, vertices, top, copies), _picture(k, image, grad_image, raster, antialiased)
+    label = view(torch.empty(raster.face.numel(), dtype=torch.int32, device=device))
+    surfaces = [mesh.vertices, mesh.faces, mesh.group, top.image_count, len(vertices) // copies]
+    pixels = [picture.face_id, label, picture.inverse_depth, picture.image, picture.grad_image]
+    parts = shares(threads, batch, height, together=top.image_count if by_copy else 1)
     span = 1 if image.is_cuda else width
-    blocks = -(-width // span)
+    out = [view(grad, k.vec3)]
 
     def mark(index: int) -> None:
-        first, last = part(index, min(threads, batch), batch)
-        dim = (last - first, height, blocks)
-        launch(k.pure_pixels, dim, inputs=[*seen, first, span], outputs=[view(pure)], device=device)
+        s = parts[index]
+        inputs = [mesh, picture, span, s.images[0], s.rows[0]]
+        launch(k.label_pixels, s.pixels(width, span), inputs=inputs, outputs=[label], device=device)
 
     def differentiate(index: int) -> None:
-        row = 0 if by_copy else index
+        s, row = parts[index], 0 if by_copy else index
         copy, edge = (0, copies), part(index, threads, len(top.edges))
         if by_copy:
             copy, edge = part(index, threads, copies), (0, len(top.edges))
-        inputs = [*mesh, view(top.instance), view(top.edges, k.edge), *seen, *pixels, copy[0], edge[0], row]
-        dim: tuple[int, ...] = (copy[1] - copy[0], edge[1] - edge[0])
-        launch(k.contours, dim, inputs=inputs, outputs=[view(grad, k.vec3)], device=device)
-        images, rows = (0, batch), (0, height)
-        if by_copy or batch >= threads:
-            images = part(index, threads, batch)
-            if by_copy:
-                images = copy[0] * top.image_count, copy[1] * top.image_count
-        else:
-            rows = part(index, threads, height)
-        dim = (images[1] - images[0], rows[1] - rows[0], blocks)
-        inputs = [*mesh, *seen, *pixels, view(pure), span, images[0], rows[0], row]
-        launch(k.advection, dim, inputs=inputs, outputs=[view(grad, k.vec3)], device=device)
+        dim = (copy[1] - copy[0], edge[1] - edge[0])
+        inputs = [mesh, picture, copy[0], edge[0], row]
+        launch(k.contours, dim, inputs=inputs, outputs=out, device=device)
+        here = [span, s.images[0], s.rows[0], row]
+        if top.instance_count > 1:
+            inputs = [mesh, picture, *here]
+            launch(k.crossings, s.pixels(width, span), inputs=inputs, outputs=out, device=device)
+        inputs = [*surfaces, height, width, *pixels, *here]
+        launch(k.advection, s.pixels(width, span), inputs=inputs, outputs=out, device=device)
 
-    if antialiased:
-        in_threads(min(threads, batch), mark)
+    in_threads(threads, mark)
     in_threads(threads, differentiate)
     return grad.sum(0) if len(grad) > 1 else grad[0]
+
+
+def _mesh(k: Any, vertices: Tensor, top: Triangles, copies: int) -> Any:
+    mesh = k.Mesh()
+    mesh.vertices, mesh.faces = view(vertices, k.vec3), view(top.faces, wp.vec3i)
+    mesh.neighbours, mesh.instance = view(top.neighbours, wp.vec3i), view(top.instance)
+    mesh.group, mesh.edges = view(top.group), view(top.edges, k.edge)
+    mesh.images_per_copy, mesh.vertices_per_copy = top.image_count, len(vertices) // copies
+    return mesh
+
+
+def _picture(k: Any, image: Tensor, grad_image: Tensor, raster: Raster, antialiased: bool) -> Any:
+    picture = k.Picture()
+    picture.height, picture.width = image.shape[1:3]
+    picture.face_id = view(raster.face.reshape(-1))
+    picture.inverse_depth = view(raster.inverse_depth.to(image.dtype).reshape(-1))
+    picture.image = view(image.view(-1, image.shape[3]), k.colour)
+    picture.grad_image = view(grad_image.view(-1, image.shape[3]), k.colour)
+    picture.antialiased = antialiased
+    return picture
 
 
 def _check(image: Tensor, vertices: Tensor, triangles: Triangles, copies: int) -> None:

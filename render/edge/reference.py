@@ -21,6 +21,7 @@ def edge_gradient_reference(
     grad = torch.zeros_like(vertices)
     for edge in triangles.edges.tolist():
         _contour(grad, image, grad_image, vertices, triangles, raster, edge)
+    _cross(grad, image, grad_image, vertices, triangles, raster)
     _advect(grad, image, grad_image, vertices, triangles, raster)
     return grad
 
@@ -69,6 +70,53 @@ def _contour(grad, image, grad_image, vertices, top, raster, edge):  # type: ign
                 grad[index, along] -= k * share * (v[across] - u[across]) / run
 
 
+def _cross(grad, image, grad_image, vertices, top, raster):  # type: ignore[no-untyped-def]  # rows of tensors
+    depth = raster.inverse_depth.to(vertices.dtype)
+    _, height, width, _ = image.shape
+    for n, y, x in (raster.face >= 0).nonzero().tolist():
+        for axis, (i, j) in enumerate(((y, x + 1), (y + 1, x))):
+            if i >= height or j >= width:
+                continue
+            f, h = int(raster.face[n, y, x]), int(raster.face[n, i, j])
+            if h < 0 or top.instance[f] == top.instance[h]:
+                continue
+            corners = [vertices[top.faces[k].long()].detach().requires_grad_() for k in (f, h)]
+            rise = _slopes(corners[0].detach()) - _slopes(corners[1].detach())
+            if abs(rise[axis]) < abs(rise[1 - axis]) or (axis == 1 and abs(rise[0]) == abs(rise[1])):
+                continue
+            gap = depth[n, y, x] - depth[n, i, j]
+            lead, lag = gap + _slopes(corners[1].detach())[axis], gap + _slopes(corners[0].detach())[axis]
+            if lead <= 0 or lag >= 0 or abs(rise[axis]) < 1e-5 * depth[n, y, x]:
+                continue
+            t = lead / (lead - lag)
+            at = (x + 0.5 + t * (axis == 0), y + 0.5 + t * (axis == 1))
+            if _ends(vertices, top, f, at) or _ends(vertices, top, h, at):
+                continue
+            weight = (1 - t) * grad_image[n, y, x] + t * grad_image[n, i, j]
+            force = weight @ (image[n, y, x] - image[n, i, j])
+            with torch.enable_grad():
+                lead_at = [_weights(c, *at) @ c[:, 2] for c in corners]
+                share = torch.autograd.grad(-force / rise[axis] * (lead_at[0] - lead_at[1]), corners)
+            for k, part in zip((f, h), share, strict=True):
+                grad.index_add_(0, top.faces[k].long(), part)
+
+
+def _slopes(corners):  # type: ignore[no-untyped-def]  # rows of tensors
+    u, v = corners[1] - corners[0], corners[2] - corners[0]
+    return torch.stack([u[2] * v[1] - v[2] * u[1], v[2] * u[0] - u[2] * v[0]]) / _turn(*corners)
+
+
+def _ends(vertices, top, face, at):  # type: ignore[no-untyped-def]  # rows of tensors
+    corners = vertices[top.faces[face].long()]
+    area, p = _turn(*corners), corners.new_tensor([*at, 0.0])
+    for k in range(3):
+        u, v, beyond = corners[k - 2], corners[k - 1], int(top.neighbours[face, k])
+        if _turn(u, v, p) * area.sign() < 0.05 * (v - u)[:2].norm():
+            if beyond < 0 or _turn(*vertices[top.faces[beyond].long()]) * area <= 0:
+                return True
+    return False
+
+
 def _advect(grad, image, grad_image, vertices, top, raster):  # type: ignore[no-untyped-def]  # rows of tensors
     depth = raster.inverse_depth.to(vertices.dtype)
     _, height, width, _ = image.shape
@@ -88,8 +136,8 @@ def _advect(grad, image, grad_image, vertices, top, raster):  # type: ignore[no-
         # the point of the surface that is seen here, as a function of the corners
         corners = vertices[top.faces[face].long()].detach().requires_grad_()
         weights = _weights(corners.detach(), x + 0.5, y + 0.5)
-        material = weights / corners.detach()[:, 2]  # proportional to barycentric weights in space
-        mass = material * corners[:, 2]
+        material = weights * corners.detach()[:, 2]  # proportional to barycentric weights in space
+        mass = material / corners[:, 2]
         point = (mass[:, None] * corners[:, :2]).sum(0) / mass.sum()
         with torch.enable_grad():
             (share,) = torch.autograd.grad(point[0] * force[0] + point[1] * force[1], corners)
