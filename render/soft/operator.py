@@ -154,8 +154,10 @@ class _Soft(torch.autograd.Function):
         colour = vertices.new_zeros(*shape, background.shape[-1])
         alpha = vertices.new_empty(shape)
         state = vertices.new_zeros(*shape, 3)
-        state[..., 0] = _UNSEEN
-        state[..., 2] = float(settings.sequential)  # transparency; else its logarithm
+        # not by assignment: it makes a tensor of the number on the host first
+        state[..., 0].fill_(_UNSEEN)
+        if settings.sequential:
+            state[..., 2].fill_(1.0)  # transparency; else its logarithm
         draw = _Launcher(vertices, values, texels, settings, colour.shape[-1])
         k = draw.kernels
         pixels = [view(state, k.vec3), view(colour, k.colour)]
