@@ -88,7 +88,7 @@ def carried(attributes: Attributes, vertices: Tensor, triangles: Triangles, copi
     if isinstance(given, PerCorner):
         values = _checked(name, given.values, vertices)
         wanted: tuple[int, ...] = (len(triangles), 3)
-        index = torch.arange(3 * len(triangles), dtype=torch.int32, device=triangles.device).view(-1, 3)
+        index = triangles.keep("corners", lambda: _numbered(triangles))
     else:
         values = _checked(name, given, vertices)
         wanted = (vertices.shape[-2],)
@@ -98,10 +98,18 @@ def carried(attributes: Attributes, vertices: Tensor, triangles: Triangles, copi
     if not fits or (batched and len(values) != copies):
         shape = ", ".join(str(n) for n in (*wanted, "C"))
         raise ValueError(f"{name} must have shape [{shape}] or [{copies}, {shape}], got {list(values.shape)}")
+    if values.shape[-1] == 0 or (texels is not None and texels.shape[-1] == 0):
+        raise ValueError(f"{name} must have at least 1 channel")
     if texels is not None and values.shape[-1] != 2:
         raise ValueError(f"uv must have 2 channels, got {values.shape[-1]}")
     rows = values.reshape(-1, values.shape[-1]).contiguous()
-    return Carried(rows, index, len(rows) // copies if batched else 0, texels)
+    return Carried(rows, index, len(rows) // max(1, copies) if batched else 0, texels)
+
+
+def _numbered(triangles: Triangles) -> Tensor:
+    """A row of its own for each corner, int32 [F, 3]."""
+    count = 3 * len(triangles)
+    return torch.arange(count, dtype=torch.int32, device=triangles.device).view(-1, 3)
 
 
 def _checked(name: str, tensor: Tensor, vertices: Tensor) -> Tensor:

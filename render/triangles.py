@@ -1,12 +1,16 @@
 """Triangles: which vertices make which faces, of which object and picture; fixed while vertices move."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+T = TypeVar("T")
 
 _KEPT = 16  # meshes whose edges are remembered for calls that give bare faces
 
@@ -59,6 +63,7 @@ class Triangles:
         self.culled = _fitting("culled", culled, zeros.bool(), (count,))
         self.image_count = image_count
         self.faceted = faceted
+        self._kept: dict[object, Any] = {}
 
     def __len__(self) -> int:
         return len(self.faces)
@@ -67,6 +72,12 @@ class Triangles:
     def device(self) -> torch.device:
         """Where the arrays are."""
         return self.faces.device
+
+    def keep(self, key: object, make: Callable[[], T]) -> T:
+        """Return make()'s result, made at the first call with this key: what depends on the faces alone."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     @cached_property
     def vertices_needed(self) -> int:

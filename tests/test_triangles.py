@@ -131,6 +131,7 @@ def test_texture_carries_uv():
         (torch.zeros(2, 4, 3), "attributes must have shape"),
         (PerCorner(torch.zeros(3, 3, 2)), r"attributes must have shape \[4, 3, C\]"),
         (torch.zeros(4, 3).double(), "attributes must be torch.float32 on cpu"),
+        (torch.zeros(4, 0), "attributes must have at least 1 channel"),
         (Texture(torch.zeros(2, 2, 3), torch.zeros(4, 3)), "uv must have 2 channels, got 3"),
         (Texture(torch.zeros(2, 3), torch.zeros(4, 2)), r"texels must have shape \[H, W, C\]"),
         (Texture(torch.zeros(0, 2, 3), torch.zeros(4, 2)), "at least 1"),

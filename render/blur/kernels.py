@@ -19,7 +19,7 @@ import warp as wp
 
 @functools.cache
 def kernels(real: Any, lanes: int) -> SimpleNamespace:
-    """Build the kernels for one scalar type and one vector length."""
+    """Build the kernel for a scalar type and a vector length."""
     vec = wp.types.vector(length=lanes, dtype=real)
     # for wide blurs the coefficients nearly cancel: a float32 state would be 1 % off at 40 px
     wide = wp.types.vector(length=lanes, dtype=wp.float64)
@@ -62,31 +62,4 @@ def kernels(real: Any, lanes: int) -> SimpleNamespace:
             y2 = y1
             y1 = v
 
-    @wp.kernel(module="unique", enable_backward=False)  # the blur is its own adjoint
-    def direct(
-        # in
-        x: wp.array3d[vec],
-        weights: wp.array[real],  # of distances 0, 1, ...
-        span: wp.int32,  # pixels per work item: all on a CPU, one on a GPU
-        first: wp.int32,
-        # out
-        y: wp.array3d[vec],
-    ):
-        item, block, k = wp.tid()
-        o = first + item
-        count = x.shape[1]
-        radius = weights.shape[0] - 1
-        for n in range(block * span, wp.min(block * span + span, count)):
-            v = weights[0] * x[o, n, k]
-            if n >= radius and n + radius < count:
-                for d in range(1, radius + 1):
-                    v += weights[d] * (x[o, n - d, k] + x[o, n + d, k])
-            else:
-                for d in range(1, radius + 1):
-                    if n - d >= 0:
-                        v += weights[d] * x[o, n - d, k]
-                    if n + d < count:
-                        v += weights[d] * x[o, n + d, k]
-            y[o, n, k] = v
-
-    return SimpleNamespace(recursive=recursive, direct=direct, vec=vec)
+    return SimpleNamespace(recursive=recursive, vec=vec)

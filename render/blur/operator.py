@@ -15,7 +15,7 @@ from render.blur.kernels import kernels
 from render.compilation import load_unique
 from render.launch import REAL, in_threads, launch, part, thread_count, view
 
-RECURSIVE_FROM = 2.0  # [px]; below, the recursive filter strays and a direct kernel is short
+RECURSIVE_FROM = 2.0  # [px]; below, the recursive filter strays and a convolution is short
 
 
 def gaussian_blur(
@@ -129,34 +129,41 @@ def _check(image: Tensor, sigma: float) -> None:
 
 
 def _blur(image: Tensor, sigma: float) -> Tensor:
-    """Rows, then columns."""
     image = image.detach().contiguous()
+    if sigma < RECURSIVE_FROM:
+        return _convolved(image, _weights(sigma, image.dtype, image.device))
     batch, height, width, channels = image.shape
-    along_rows = image.view(batch * height, width, 1, channels)
     lanes = _lanes(width * channels, image.device)
-    as_columns = (batch, height, width * channels // lanes, lanes)
     result = torch.empty_like(image)
-    if sigma >= RECURSIVE_FROM:
-        _recursive(along_rows, result.view(along_rows.shape), sigma)
-        _recursive(result.view(as_columns), result.view(as_columns), sigma)
-    else:
-        rows = torch.empty_like(along_rows)
-        _direct(along_rows, rows, sigma)
-        _direct(rows.view(as_columns), result.view(as_columns), sigma)
+    rows = batch * height, width, 1, channels
+    columns = batch, height, width * channels // lanes, lanes
+    _recursive(image.view(rows), result.view(rows), sigma)
+    _recursive(result.view(columns), result.view(columns), sigma)
     return result
 
 
+def _convolved(image: Tensor, weights: Tensor) -> Tensor:
+    """Rows, then columns; PyTorch's own convolution is the quickest here for few weights."""
+    channels, reach = image.shape[3], len(weights) // 2
+    each = weights.expand(channels, 1, -1)
+    x = image.permute(0, 3, 1, 2)
+    x = torch.conv2d(x, each[:, :, None], padding=(0, reach), groups=channels)
+    x = torch.conv2d(x, each[..., None], padding=(reach, 0), groups=channels)
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
 def _lanes(numbers: int, device: torch.device) -> int:
-    """How many neighbouring columns one work item filters at once; a GPU reads best one each."""
+    """How many numbers of a row one work item filters at once: two cache lines; a GPU reads best one each."""
     if device.type == "cuda":
         return 1
-    return next(n for n in (16, 8, 4, 2, 1) if numbers % n == 0)
+    return next(n for n in (32, 24, 16, 12, 8, 4, 2, 1) if numbers % n == 0)
 
 
 def _recursive(x: Tensor, y: Tensor, sigma: float) -> None:
     """Blur x [outer, n, inner, lanes] along n into y, which may be x."""
-    outer, _, inner, _ = x.shape
-    k = _loaded(x)
+    outer, _, inner, lanes = x.shape
+    k = kernels(REAL[x.dtype], lanes)
+    load_unique(kernels.__module__, (k.recursive,), str(x.device))
     s, a, tail = _recursion(sigma)
     coefficients = [s, wp.vec4d(*a), wp.mat44d(*tail)]
     by_line = outer >= inner  # threads share the lines, or, of few lines with many columns, the columns
@@ -172,36 +179,14 @@ def _recursive(x: Tensor, y: Tensor, sigma: float) -> None:
     in_threads(threads, run)
 
 
-def _direct(x: Tensor, y: Tensor, sigma: float) -> None:
-    """Blur x [outer, n, inner, lanes] along n into y, which must not be x."""
-    outer, count, inner, _ = x.shape
-    k = _loaded(x)
-    weights = _weights(sigma, x.dtype, x.device)
-    span = 1 if x.is_cuda else count
-    threads = min(outer, thread_count(x.device, numbers=x.numel()))
-
-    def run(index: int) -> None:
-        first, last = part(index, threads, outer)
-        inputs = [view(x, k.vec), view(weights), span, first]
-        dim = (last - first, count // span, inner)
-        launch(k.direct, dim, inputs=inputs, outputs=[view(y, k.vec)], device=x.device)
-
-    in_threads(threads, run)
-
-
-def _loaded(x: Tensor) -> Any:
-    k = kernels(REAL[x.dtype], x.shape[3])
-    load_unique(kernels.__module__, (k.recursive, k.direct), str(x.device))
-    return k
-
-
-@functools.lru_cache(maxsize=256)  # also: copying them to a GPU makes the host wait
+@functools.lru_cache(maxsize=256)  # also because copying to a GPU makes the host wait
 def _weights(sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The Gaussian at distances 0, 1, ... [px], of sum 1; weights below 1e-7 are left out."""
+    """The Gaussian at distances -r ... r [px], of sum 1; weights below 1e-7 are left out."""
     distance = np.arange(math.ceil(6.0 * sigma) + 1)
     weights = np.exp(-0.5 * (distance / sigma) ** 2)
     weights = weights[weights > 1e-7]
-    return torch.tensor(weights / (weights[0] + 2.0 * weights[1:].sum()), dtype=dtype, device=device)
+    weights = np.concatenate([weights[:0:-1], weights])
+    return torch.tensor(weights / weights.sum(), dtype=dtype, device=device)
 
 
 @functools.lru_cache(maxsize=256)

@@ -38,7 +38,7 @@ def edge_gradient(
     At the picture's border, contours within half a pixel of it are not felt, since what lies beyond is not
     seen. A picture drawn one pixel wider on each side, and cropped after this call, feels them.
 
-    Memory: in the backward pass 12 bytes a vertex and host thread, 4 bytes a pixel.
+    Memory: in the backward pass 12 bytes a vertex and host thread, 1 byte a pixel if `antialiased`.
 
     Args:
         image: [B, H, W, C], float32 or float64. Carries a gradient: the identity.
@@ -126,12 +126,14 @@ def _grad_vertices(
     grad = vertices.new_zeros(1 if by_copy else threads, *vertices.shape)
     if image.numel() == 0 or len(top) == 0:
         return grad[0]
-    loaded = (k.contours, k.crossings, k.label_pixels, k.advection)
+    loaded = (k.contours, k.crossings, k.pure_pixels, k.advection)
     load_unique(kernels.__module__, loaded, str(device))
-    mesh, picture = _mesh(k, vertices, top, copies), _picture(k, image, grad_image, raster, antialiased)
-    label = view(torch.empty(raster.face.numel(), dtype=torch.int32, device=device))
-    surfaces = [mesh.vertices, mesh.faces, mesh.group, top.image_count, len(vertices) // copies]
-    pixels = [picture.face_id, label, picture.inverse_depth, picture.image, picture.grad_image]
+    mesh = top.keep(k.contours, lambda: _mesh(k, top))
+    placed = [view(vertices, k.vec3), len(vertices) // copies]
+    picture = _picture(k, image, grad_image, raster, antialiased)
+    pure = view(torch.empty(raster.face.numel() if antialiased else 1, dtype=torch.bool, device=device))
+    surfaces = [placed[0], mesh.faces, mesh.group, top.image_count, placed[1]]
+    pixels = [picture.face_id, picture.inverse_depth, picture.image, picture.grad_image, antialiased, pure]
     parts = shares(threads, batch, height, together=top.image_count if by_copy else 1)
     span = 1 if image.is_cuda else width
     out = [view(grad, k.vec3)]
@@ -139,7 +141,7 @@ def _grad_vertices(
     def mark(index: int) -> None:
         s = parts[index]
         inputs = [mesh, picture, span, s.images[0], s.rows[0]]
-        launch(k.label_pixels, s.pixels(width, span), inputs=inputs, outputs=[label], device=device)
+        launch(k.pure_pixels, s.pixels(width, span), inputs=inputs, outputs=[pure], device=device)
 
     def differentiate(index: int) -> None:
         s, row = parts[index], 0 if by_copy else index
@@ -147,26 +149,26 @@ def _grad_vertices(
         if by_copy:
             copy, edge = part(index, threads, copies), (0, len(top.edges))
         dim = (copy[1] - copy[0], edge[1] - edge[0])
-        inputs = [mesh, picture, copy[0], edge[0], row]
+        inputs = [mesh, *placed, picture, copy[0], edge[0], row]
         launch(k.contours, dim, inputs=inputs, outputs=out, device=device)
         here = [span, s.images[0], s.rows[0], row]
         if top.instance_count > 1:
-            inputs = [mesh, picture, *here]
+            inputs = [mesh, *placed, picture, *here]
             launch(k.crossings, s.pixels(width, span), inputs=inputs, outputs=out, device=device)
         inputs = [*surfaces, height, width, *pixels, *here]
         launch(k.advection, s.pixels(width, span), inputs=inputs, outputs=out, device=device)
 
-    in_threads(threads, mark)
+    if antialiased:
+        in_threads(threads, mark)
     in_threads(threads, differentiate)
     return grad.sum(0) if len(grad) > 1 else grad[0]
 
 
-def _mesh(k: Any, vertices: Tensor, top: Triangles, copies: int) -> Any:
+def _mesh(k: Any, top: Triangles) -> Any:
     mesh = k.Mesh()
-    mesh.vertices, mesh.faces = view(vertices, k.vec3), view(top.faces, wp.vec3i)
-    mesh.neighbours, mesh.instance = view(top.neighbours, wp.vec3i), view(top.instance)
-    mesh.group, mesh.edges = view(top.group), view(top.edges, k.edge)
-    mesh.images_per_copy, mesh.vertices_per_copy = top.image_count, len(vertices) // copies
+    mesh.faces, mesh.neighbours = view(top.faces, wp.vec3i), view(top.neighbours, wp.vec3i)
+    mesh.instance, mesh.group, mesh.edges = view(top.instance), view(top.group), view(top.edges, k.edge)
+    mesh.images_per_copy = top.image_count
     return mesh
 
 

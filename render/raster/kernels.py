@@ -179,7 +179,6 @@ def resolve(
     # in
     vertices: wp.array(dtype=wp.vec3),
     faces: wp.array(dtype=wp.vec3i),
-    weld: wp.array(dtype=wp.vec3i),
     images_per_copy: int,
     vertices_per_copy: int,
     key: wp.array3d(dtype=wp.int64),
@@ -201,10 +200,9 @@ def resolve(
     py = float(y) + 0.5
     first = n / images_per_copy * vertices_per_copy
     last = int(-1)
-    ea = Edge()
-    eb = Edge()
-    ec = Edge()
-    z = wp.vec3()
+    origin = float(0.0)
+    slope = wp.vec3()
+    start = wp.vec3()
     for x in range(chunk * span, wp.min((chunk + 1) * span, key.shape[2])):
         k = key[n, y, x]
         f = int(-1)
@@ -213,27 +211,28 @@ def resolve(
         if k > wp.int64(0):
             f = LAST - int(k & LOW_HALF)
             depth = wp.cast(wp.int32(k >> wp.int64(32)), wp.float32)
-            if f != last:  # a face's constants serve all pixels of its run
+            if f != last:  # a face's constants serve all pixels of its run: affine along the row
                 last = f
                 i = faces[f]
                 a = vertices[first + i[0]]
                 b = vertices[first + i[1]]
                 c = vertices[first + i[2]]
-                w = weld[f]
-                z = wp.vec3(a[2], b[2], c[2])
                 sign = wp.sign(twice_area(a, b, c))
-                ea = edge(b, c, w[1], w[2], sign)
-                eb = edge(c, a, w[2], w[0], sign)
-                ec = edge(a, b, w[0], w[1], sign)
-            px = float(x) + 0.5
-            weights = wp.vec3(
-                wp.max(inside(ea, px, py), 0.0) * z[0],
-                wp.max(inside(eb, px, py), 0.0) * z[1],
-                wp.max(inside(ec, px, py), 0.0) * z[2],
-            )
+                origin = c[0]
+                rise = (py - c[1]) * sign
+                slope = sign * wp.vec3((b[1] - c[1]) * a[2], (c[1] - a[1]) * b[2], (a[1] - b[1]) * c[2])
+                # corner c's weight is the edge ab's value: from b, whose distance to c is at hand
+                rest = sign * ((b[0] - a[0]) * (c[1] - b[1]) - (b[1] - a[1]) * (c[0] - b[0]))
+                start = wp.vec3(
+                    (c[0] - b[0]) * rise * a[2],
+                    (a[0] - c[0]) * rise * b[2],
+                    ((b[0] - a[0]) * rise + rest) * c[2],
+                )
+            weights = slope * (float(x) + 0.5 - origin) + start
+            weights = wp.vec3(wp.max(weights[0], 0.0), wp.max(weights[1], 0.0), wp.max(weights[2], 0.0))
             total = weights[0] + weights[1] + weights[2]
             if total > 0.0 and total < HUGE:
-                weights = weights / total
+                weights = weights * (1.0 / total)
             else:  # a sliver seen at its corner, or edge values beyond float32
                 weights = wp.vec3(1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0)
         face[n, y, x] = f

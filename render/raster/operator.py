@@ -71,7 +71,7 @@ def rasterize(
         barycentric=torch.empty(*shape, 3, device=device),
     )
     top = mesh.triangles
-    corners = [view(mesh.vertices, wp.vec3), view(top.faces, wp.vec3i), view(top.weld, wp.vec3i)]
+    corners = [view(mesh.vertices, wp.vec3), top.keep("faces", lambda: view(top.faces, wp.vec3i))]
     outputs = [view(result.face), view(result.inverse_depth), view(result.barycentric, wp.vec3)]
     _draw(mesh, top.culled, k.resolve, [*corners, *mesh.strides], outputs)
     return result
@@ -116,6 +116,10 @@ class _Mesh:
         return [max(1, self.triangles.image_count), len(self.vertices) // max(1, self.copies)]
 
 
+def _views(top: Triangles) -> list[Any]:
+    return [view(top.faces, wp.vec3i), view(top.weld, wp.vec3i), view(top.image)]
+
+
 def _draw(mesh: _Mesh, culled: Tensor, read: Any, corners: list[Any], outputs: list[Any]) -> None:
     """Draw the faces into keys, then let the kernel `read` turn keys into `outputs`."""
     image_count, height, width = mesh.shape
@@ -124,8 +128,7 @@ def _draw(mesh: _Mesh, culled: Tensor, read: Any, corners: list[Any], outputs: l
         return
     load(k.__name__, str(device))
     key = torch.zeros(mesh.shape, dtype=torch.int64, device=device)
-    inputs = [view(mesh.vertices, wp.vec3), view(top.faces, wp.vec3i), view(top.weld, wp.vec3i)]
-    inputs += [view(top.image), view(culled), *mesh.strides]
+    inputs = [view(mesh.vertices, wp.vec3), *top.keep(k, lambda: _views(top)), view(culled), *mesh.strides]
     keys = view(key)
     chunks, span = (1, width) if device.type == "cpu" else (min(_CHUNKS, height), 1)
     threads = thread_count(device, numbers=key.numel() + _NUMBERS_PER_FACE * len(top) * copies)

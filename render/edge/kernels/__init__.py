@@ -22,11 +22,11 @@ from render.edge.kernels.crossings import crossings
 def kernels(real: Any, channels: int) -> SimpleNamespace:
     """Build the kernels for a scalar type, float32 to run or float64 to check, and a channel count."""
     c = common(real, channels)
-    label_pixels, advect = advection(c)
+    pure_pixels, advect = advection(c)
     return SimpleNamespace(
         contours=contours(c),
         crossings=crossings(c),
-        label_pixels=label_pixels,
+        pure_pixels=pure_pixels,
         advection=advect,
         vec3=c.vec3,
         colour=c.colour,

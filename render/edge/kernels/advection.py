@@ -11,16 +11,14 @@ import warp as wp
 
 
 def advection(c: SimpleNamespace) -> tuple[Any, Any]:
-    """Build the kernels from `common`: which surface each pixel shows, and the advection."""
+    """Build the kernels from `common`: which pixels show one surface only, and the advection."""
     real, vec3, colour = c.real, c.vec3, c.colour
     Picture, Mesh = c.Picture, c.Mesh
     usable, turn, same_surface = c.usable, c.turn, c.same_surface
     SAME_SURFACE = c.SAME_SURFACE
-    NOTHING = wp.constant(-1)
-    MIXED = wp.constant(-2)
 
     @wp.kernel(module="unique", enable_backward=False)  # nothing to differentiate
-    def label_pixels(
+    def pure_pixels(
         # in
         mesh: Mesh,
         p: Picture,
@@ -28,46 +26,66 @@ def advection(c: SimpleNamespace) -> tuple[Any, Any]:
         first_image: wp.int32,
         first_row: wp.int32,
         # out
-        label: wp.array[wp.int32],  # the smooth surface seen, NOTHING, or MIXED where colours of two may mix
+        pure: wp.array[wp.bool],  # True where all four neighbours show the same surface
     ):
         item, line, block = wp.tid()
         y = first_row + line
         row = ((first_image + item) * p.height + y) * p.width
-        last = wp.int32(-1)
-        group = wp.int32(NOTHING)
         for x in range(block * span, wp.min(block * span + span, p.width)):
             i = row + x
             f = p.face_id[i]
-            if f != last:
-                last = f
-                group = wp.int32(NOTHING)
-                if f >= 0:
-                    group = mesh.group[f]
-            alike = wp.bool(True)
-            if p.antialiased and f >= 0:
-                z = p.inverse_depth[i]
-                if x > 0:
-                    alike = same_surface(mesh, p, f, z, i - 1)
-                if alike and x + 1 < p.width:
-                    alike = same_surface(mesh, p, f, z, i + 1)
-                if alike and y > 0:
-                    alike = same_surface(mesh, p, f, z, i - p.width)
-                if alike and y + 1 < p.height:
-                    alike = same_surface(mesh, p, f, z, i + p.width)
-            label[i] = wp.where(alike, group, wp.int32(MIXED))
+            z = p.inverse_depth[i]
+            alike = x == 0 or same_surface(mesh, p, f, z, i - 1)
+            if alike and x + 1 < p.width:
+                alike = same_surface(mesh, p, f, z, i + 1)
+            if alike and y > 0:
+                alike = same_surface(mesh, p, f, z, i - p.width)
+            if alike and y + 1 < p.height:
+                alike = same_surface(mesh, p, f, z, i + p.width)
+            pure[i] = alike
+
+    @wp.func
+    def spread(
+        grad_vertices: wp.array2d[vec3],
+        part: wp.int32,
+        i: wp.int32,
+        v: vec3,
+        origin: real,
+        py: real,
+        force: vec3,
+    ):
+        """Give corner v its share: force = sum w (f_x, f_y, (p_x - origin) f_x) over a run of row p_y."""
+        moment = force[2] + origin * force[0] + py * force[1]  # sum w (p . f)
+        grad_z = (moment - v[0] * force[0] - v[1] * force[1]) / v[2]
+        wp.atomic_add(grad_vertices, part, i, vec3(force[0], force[1], grad_z))
 
     @wp.func
     def shows(
-        face: wp.int32, label: wp.int32, inverse_depth: real, f: wp.int32, own: wp.int32, z: real
+        face_id: wp.array[wp.int32],
+        group: wp.array[wp.int32],
+        inverse_depth: wp.array[real],
+        pure: wp.array[wp.bool],
+        antialiased: wp.bool,
+        j: wp.int32,
+        f: wp.int32,
+        own: wp.int32,
+        z: real,
     ) -> wp.bool:
-        """True where a pixel shows face f's smooth surface `own` near depth 1/z; all terms are cheap."""
-        return label == own and (face == f or wp.abs(inverse_depth - z) < real(SAME_SURFACE) * z)
+        """True where pixel j shows only face f's smooth surface `own` near depth 1/z.
+
+        As `same_surface`, without branches, which a processor would guess wrong at every other face.
+        """
+        other = face_id[j]
+        near = wp.abs(inverse_depth[j] - z) < real(SAME_SURFACE) * z
+        same = other == f or (other >= 0 and group[wp.max(other, 0)] == own and near)
+        return same and (not antialiased or pure[wp.where(antialiased, j, 0)])
 
     @wp.func
     def unmixed(
         face_id: wp.array[wp.int32],
-        label: wp.array[wp.int32],
+        group: wp.array[wp.int32],
         inverse_depth: wp.array[real],
+        pure: wp.array[wp.bool],
         i: wp.int32,
         own: wp.int32,
         left: wp.int32,
@@ -78,17 +96,17 @@ def advection(c: SimpleNamespace) -> tuple[Any, Any]:
         """A neighbour of pixel i that shows its surface `own` and nothing else; i itself where none does."""
         f = face_id[i]
         z = inverse_depth[i]
-        if shows(face_id[left], label[left], inverse_depth[left], f, own, z):
+        if shows(face_id, group, inverse_depth, pure, True, left, f, own, z):
             return left
-        if shows(face_id[right], label[right], inverse_depth[right], f, own, z):
+        if shows(face_id, group, inverse_depth, pure, True, right, f, own, z):
             return right
-        if shows(face_id[up], label[up], inverse_depth[up], f, own, z):
+        if shows(face_id, group, inverse_depth, pure, True, up, f, own, z):
             return up
-        if shows(face_id[down], label[down], inverse_depth[down], f, own, z):
+        if shows(face_id, group, inverse_depth, pure, True, down, f, own, z):
             return down
         return i
 
-    # Whole arrays, not the structs: reading those in the innermost loop took half the time again.
+    # Arrays, not the structs: reading those in the innermost loop took half the time again.
     @wp.kernel(module="unique", enable_backward=False)  # this is the adjoint
     def advect(
         # in
@@ -100,10 +118,11 @@ def advection(c: SimpleNamespace) -> tuple[Any, Any]:
         height: wp.int32,
         width: wp.int32,
         face_id: wp.array[wp.int32],
-        label: wp.array[wp.int32],
         inverse_depth: wp.array[real],
         image: wp.array[colour],
         grad_image: wp.array[colour],
+        antialiased: wp.bool,
+        pure: wp.array[wp.bool],  # empty unless antialiased
         span: wp.int32,  # pixels per work item: the width on a CPU, 1 on a GPU
         first_image: wp.int32,
         first_row: wp.int32,
@@ -133,9 +152,15 @@ def advection(c: SimpleNamespace) -> tuple[Any, Any]:
             scale = real(0.0)
             if solid:
                 scale = real(1.0) / area
-            force_x = vec3()  # sums over the run of w f_x, w f_y, w (p . f)
-            force_y = vec3()
-            moment = vec3()
+            # weights of corners a and b at px right of corner c: affine along the row
+            py = real(y) + real(0.5)
+            a_x = (b[1] - c[1]) * scale
+            b_x = (c[1] - a[1]) * scale
+            a_0 = (c[0] - b[0]) * scale * (py - c[1])
+            b_0 = (a[0] - c[0]) * scale * (py - c[1])
+            sum_a = vec3()  # over the run: w (f_x, f_y, px f_x) of corners a and b, and for w = 1
+            sum_b = vec3()
+            total = vec3()
             while x < end:  # the run of pixels that show this face
                 i = row + x
                 if face_id[i] != f:
@@ -143,16 +168,18 @@ def advection(c: SimpleNamespace) -> tuple[Any, Any]:
                 q = i
                 qx = x
                 qy = y
-                if label[i] == wp.int32(MIXED):
-                    left = wp.where(x > 0, i - 1, i)
-                    right = wp.where(x + 1 < width, i + 1, i)
-                    up = wp.where(y > 0, i - width, i)
-                    down = wp.where(y + 1 < height, i + width, i)
-                    q = unmixed(face_id, label, inverse_depth, i, own, left, right, up, down)
-                    if q != i:
-                        qx = x + wp.where(q == right, 1, wp.where(q == left, -1, 0))
-                        qy = y + wp.where(q == down, 1, wp.where(q == up, -1, 0))
-                if solid and label[q] != wp.int32(MIXED):
+                sure = solid
+                if antialiased:
+                    if not pure[i]:  # its colour is a mixture: ask a neighbour
+                        left = wp.where(x > 0, i - 1, i)
+                        right = wp.where(x + 1 < width, i + 1, i)
+                        up = wp.where(y > 0, i - width, i)
+                        down = wp.where(y + 1 < height, i + width, i)
+                        q = unmixed(face_id, group, inverse_depth, pure, i, own, left, right, up, down)
+                        qx = x + wp.where(q == i + 1, 1, wp.where(q == i - 1, -1, 0))
+                        qy = y + wp.where(q == i + width, 1, wp.where(q == i - width, -1, 0))
+                        sure = solid and q != i
+                if sure:
                     fq = face_id[q]
                     z = inverse_depth[q]
                     g = grad_image[i]
@@ -162,33 +189,28 @@ def advection(c: SimpleNamespace) -> tuple[Any, Any]:
                     right = wp.where(qx + 1 < width, q + 1, q)
                     up = wp.where(qy > 0, q - width, q)
                     down = wp.where(qy + 1 < height, q + width, q)
-                    to_left = left != q and shows(face_id[left], label[left], inverse_depth[left], fq, own, z)
-                    to_right = right != q and shows(
-                        face_id[right], label[right], inverse_depth[right], fq, own, z
-                    )
-                    to_up = up != q and shows(face_id[up], label[up], inverse_depth[up], fq, own, z)
-                    to_down = down != q and shows(face_id[down], label[down], inverse_depth[down], fq, own, z)
-                    wl = wp.where(to_left, real(1.0), real(0.0))
-                    wr = wp.where(to_right, real(1.0), real(0.0))
-                    wu = wp.where(to_up, real(1.0), real(0.0))
-                    wd = wp.where(to_down, real(1.0), real(0.0))
+                    to_left = shows(face_id, group, inverse_depth, pure, antialiased, left, fq, own, z)
+                    to_right = shows(face_id, group, inverse_depth, pure, antialiased, right, fq, own, z)
+                    to_up = shows(face_id, group, inverse_depth, pure, antialiased, up, fq, own, z)
+                    to_down = shows(face_id, group, inverse_depth, pure, antialiased, down, fq, own, z)
+                    wl = wp.where(to_left and left != q, real(1.0), real(0.0))
+                    wr = wp.where(to_right and right != q, real(1.0), real(0.0))
+                    wu = wp.where(to_up and up != q, real(1.0), real(0.0))
+                    wd = wp.where(to_down and down != q, real(1.0), real(0.0))
                     fx = wl * (wp.dot(g, image[left]) - here) + wr * (here - wp.dot(g, image[right]))
                     fy = wu * (wp.dot(g, image[up]) - here) + wd * (here - wp.dot(g, image[down]))
-                    fx = fx / wp.max(wl + wr, real(1.0))
-                    fy = fy / wp.max(wu + wd, real(1.0))
-                    point = vec3(real(x) + real(0.5), real(y) + real(0.5), real(0.0))
-                    wa = turn(point, b, c) * scale
-                    wb = turn(point, c, a) * scale
-                    w = vec3(wa, wb, real(1.0) - wa - wb)
-                    force_x += fx * w
-                    force_y += fy * w
-                    moment += (point[0] * fx + point[1] * fy) * w
+                    fx = fx * wp.where(wl + wr > real(1.5), real(0.5), real(1.0))
+                    fy = fy * wp.where(wu + wd > real(1.5), real(0.5), real(1.0))
+                    px = real(x) + real(0.5) - c[0]
+                    force = vec3(fx, fy, px * fx)
+                    sum_a += (a_x * px + a_0) * force
+                    sum_b += (b_x * px + b_0) * force
+                    total += force
                 x += 1
             if solid:
-                for k in range(3):
-                    v = vertices[base + corner[k]]
-                    grad_z = (moment[k] - v[0] * force_x[k] - v[1] * force_y[k]) / v[2]
-                    grad = vec3(force_x[k], force_y[k], grad_z)
-                    wp.atomic_add(grad_vertices, part, base + corner[k], grad)
+                sum_c = total - sum_a - sum_b
+                spread(grad_vertices, part, base + corner[0], a, c[0], py, sum_a)
+                spread(grad_vertices, part, base + corner[1], b, c[0], py, sum_b)
+                spread(grad_vertices, part, base + corner[2], c, c[0], py, sum_c)
 
-    return label_pixels, advect
+    return pure_pixels, advect

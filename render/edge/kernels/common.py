@@ -36,14 +36,12 @@ def common(real: Any, channels: int) -> SimpleNamespace:
     class Mesh:
         """The triangles of one copy; face f of copy c has vertices[c * vertices_per_copy + faces[f]]."""
 
-        vertices: wp.array[vec3]
         faces: wp.array[wp.vec3i]
         neighbours: wp.array[wp.vec3i]
         instance: wp.array[wp.int32]
         group: wp.array[wp.int32]
         edges: wp.array[edge]
         images_per_copy: wp.int32
-        vertices_per_copy: wp.int32
 
     @wp.func
     def usable(v: vec3) -> wp.bool:

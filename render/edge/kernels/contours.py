@@ -23,12 +23,12 @@ def contours(c: SimpleNamespace) -> Any:
     SAME_DEPTH = wp.constant(0.01)  # relative; 0.1 % to 5 % made no difference
 
     @wp.func
-    def plane_at(mesh: Mesh, base: wp.int32, f: wp.int32, x: real, y: real) -> real:
+    def plane_at(mesh: Mesh, vertices: wp.array[vec3], base: wp.int32, f: wp.int32, x: real, y: real) -> real:
         """Inverse depth of a face's plane at (x, y), within the range of its corners; 0 without an area."""
         i = mesh.faces[f]
-        a = mesh.vertices[base + i[0]]
-        b = mesh.vertices[base + i[1]]
-        c = mesh.vertices[base + i[2]]
+        a = vertices[base + i[0]]
+        b = vertices[base + i[1]]
+        c = vertices[base + i[2]]
         area = turn(a, b, c)
         if area == real(0.0):
             return real(0.0)
@@ -39,6 +39,7 @@ def contours(c: SimpleNamespace) -> Any:
     @wp.func
     def contour_visible(
         mesh: Mesh,
+        vertices: wp.array[vec3],
         base: wp.int32,
         e: edge,
         inside: wp.int32,
@@ -57,11 +58,12 @@ def contours(c: SimpleNamespace) -> Any:
             return False
         if outside < 0 or outside == e[4] or outside == e[5]:
             return True
-        return plane_at(mesh, base, outside, x, y) <= z * real(1.0 + SAME_DEPTH)
+        return plane_at(mesh, vertices, base, outside, x, y) <= z * real(1.0 + SAME_DEPTH)
 
     @wp.func
     def crease_visible(
         mesh: Mesh,
+        vertices: wp.array[vec3],
         base: wp.int32,
         e: edge,
         left: wp.int32,
@@ -81,13 +83,17 @@ def contours(c: SimpleNamespace) -> Any:
             return False
         if left == e[4] or left == e[5] or right == e[4] or right == e[5]:
             return True
-        nearest = wp.max(plane_at(mesh, base, left, x, y), plane_at(mesh, base, right, x, y))
+        nearest = wp.max(
+            plane_at(mesh, vertices, base, left, x, y), plane_at(mesh, vertices, base, right, x, y)
+        )
         return wp.abs(nearest - z) <= z * real(SAME_DEPTH)
 
     @wp.kernel(module="unique", enable_backward=False)  # this is the adjoint
     def kernel(
         # in
         mesh: Mesh,
+        vertices: wp.array[vec3],
+        vertices_per_copy: wp.int32,
         p: Picture,
         first_copy: wp.int32,
         first_edge: wp.int32,
@@ -97,14 +103,14 @@ def contours(c: SimpleNamespace) -> Any:
     ):
         copy, item = wp.tid()
         copy += first_copy
-        base = copy * mesh.vertices_per_copy
+        base = copy * vertices_per_copy
         e = mesh.edges[first_edge + item]
-        u = mesh.vertices[base + e[0]]
-        v = mesh.vertices[base + e[1]]
-        side = turn(u, v, mesh.vertices[base + e[2]])
+        u = vertices[base + e[0]]
+        v = vertices[base + e[1]]
+        side = turn(u, v, vertices[base + e[2]])
         silhouette = True
         if e[5] >= 0:
-            silhouette = side * turn(u, v, mesh.vertices[base + e[3]]) > real(0.0)
+            silhouette = side * turn(u, v, vertices[base + e[3]]) > real(0.0)
             if not silhouette and e[6] == 0:
                 return
         if not (usable(u) and usable(v)):
@@ -162,11 +168,11 @@ def contours(c: SimpleNamespace) -> Any:
                     z = u[2] + t * (v[2] - u[2])
                     visible = False
                     if not silhouette:
-                        visible = crease_visible(mesh, base, e, fa, fb, x, y, z)
+                        visible = crease_visible(mesh, vertices, base, e, fa, fb, x, y, z)
                     elif apex_before:
-                        visible = contour_visible(mesh, base, e, fa, fb, x, y, z)
+                        visible = contour_visible(mesh, vertices, base, e, fa, fb, x, y, z)
                     else:
-                        visible = contour_visible(mesh, base, e, fb, fa, x, y, z)
+                        visible = contour_visible(mesh, vertices, base, e, fb, fa, x, y, z)
                     if visible:
                         phi = r - real(0.5) - before
                         g = (real(1.0) - phi) * p.grad_image[a] + phi * p.grad_image[b]

@@ -31,14 +31,14 @@ def crossings(c: SimpleNamespace) -> Any:
         slope: vec2
 
     @wp.func
-    def plane_of(mesh: Mesh, base: wp.int32, f: wp.int32) -> Plane:
+    def plane_of(mesh: Mesh, vertices: wp.array[vec3], base: wp.int32, f: wp.int32) -> Plane:
         """The plane of a face; of area 0 if that says nothing."""
         q = Plane()
         i = mesh.faces[f]
         q.corners = wp.vec3i(base + i[0], base + i[1], base + i[2])
-        q.a = mesh.vertices[q.corners[0]]
-        q.b = mesh.vertices[q.corners[1]]
-        q.c = mesh.vertices[q.corners[2]]
+        q.a = vertices[q.corners[0]]
+        q.b = vertices[q.corners[1]]
+        q.c = vertices[q.corners[2]]
         q.area = real(0.0)
         if usable(q.a) and usable(q.b) and usable(q.c):
             q.area = turn(q.a, q.b, q.c)
@@ -49,7 +49,9 @@ def crossings(c: SimpleNamespace) -> Any:
         return q
 
     @wp.func
-    def ends_at(mesh: Mesh, base: wp.int32, f: wp.int32, q: Plane, p: vec3) -> wp.bool:
+    def ends_at(
+        mesh: Mesh, vertices: wp.array[vec3], base: wp.int32, f: wp.int32, q: Plane, p: vec3
+    ) -> wp.bool:
         """True where the surface of face f ends, by border or contour, before p or a hair beyond."""
         ended = wp.bool(False)
         for k in range(3):
@@ -69,9 +71,7 @@ def crossings(c: SimpleNamespace) -> Any:
                     ended = True
                 else:
                     j = mesh.faces[next_face]
-                    turned = turn(
-                        mesh.vertices[base + j[0]], mesh.vertices[base + j[1]], mesh.vertices[base + j[2]]
-                    )
+                    turned = turn(vertices[base + j[0]], vertices[base + j[1]], vertices[base + j[2]])
                     if turned * q.area <= real(0.0):
                         ended = True
         return ended
@@ -91,6 +91,8 @@ def crossings(c: SimpleNamespace) -> Any:
     def kernel(
         # in
         mesh: Mesh,
+        vertices: wp.array[vec3],
+        vertices_per_copy: wp.int32,
         p: Picture,
         span: wp.int32,
         first_image: wp.int32,
@@ -101,7 +103,7 @@ def crossings(c: SimpleNamespace) -> Any:
     ):
         item, line, block = wp.tid()
         n = first_image + item
-        base = n / mesh.images_per_copy * mesh.vertices_per_copy
+        base = n / mesh.images_per_copy * vertices_per_copy
         y = first_row + line
         row = (n * p.height + y) * p.width
         for x in range(block * span, wp.min(block * span + span, p.width)):
@@ -124,8 +126,8 @@ def crossings(c: SimpleNamespace) -> Any:
                     continue
                 if mesh.instance[h] == mesh.instance[f]:
                     continue
-                qf = plane_of(mesh, base, f)
-                qh = plane_of(mesh, base, h)
+                qf = plane_of(mesh, vertices, base, f)
+                qh = plane_of(mesh, vertices, base, h)
                 if qf.area == real(0.0) or qh.area == real(0.0):
                     continue
                 rise = qf.slope - qh.slope  # of D, the depth of f before h
@@ -140,9 +142,9 @@ def crossings(c: SimpleNamespace) -> Any:
                 t = lead / (lead - lag)
                 crossing = vec3(real(x) + real(0.5), real(y) + real(0.5), real(0.0))
                 crossing[axis] = crossing[axis] + t
-                if ends_at(mesh, base, f, qf, crossing):
+                if ends_at(mesh, vertices, base, f, qf, crossing):
                     continue
-                if ends_at(mesh, base, h, qh, crossing):
+                if ends_at(mesh, vertices, base, h, qh, crossing):
                     continue
                 g = (real(1.0) - t) * p.grad_image[i] + t * p.grad_image[j]
                 here = p.image[i]
