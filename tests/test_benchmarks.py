@@ -1,0 +1,46 @@
+"""The benchmarks run, at small sizes, and say what they are to say."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments):
+    """What a benchmark prints."""
+    settings = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=settings, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_gpu_table_on_a_cpu():
+    """All rows have a time, launches and a floor that is below the time."""
+    out = run("benchmarks/gpu.py", "--device", "cpu", "--seconds", "0.02")
+    assert "It says nothing of a GPU" in out
+    assert "failed" not in out
+    rows = [line.split() for line in out.splitlines() if line.startswith(("edge", "soft", "layers", "blur"))]
+    assert len(rows) == 3 * 8 + 4
+    for _, _, _, _, ms, graph, launches, floor, _ in rows:
+        assert graph == "-"
+        assert 4 <= int(launches) <= 16
+        assert 0.0 < float(floor) < float(ms)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_gpu_table_says_that_there_is_no_gpu():
+    done = subprocess.run(
+        [sys.executable, "benchmarks/gpu.py"], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "PyTorch finds no CUDA device here; --device cpu tests this script without one"
+    )
