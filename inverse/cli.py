@@ -37,7 +37,7 @@ class Recover:
     strategy: _Name = "manual"
     """Where gradients come from."""
     operator: _Name = "edge"
-    """Operator of the strategy "manual"."""
+    """Operator of the strategy "manual": edge, soft, or layers, which feels hidden objects too."""
     engine: _Name = "auto"
     """The renderer: opengl, software, or auto (OpenGL where there is one)."""
     mask: Annotated[Path | None, arg(metavar="MASK")] = None

@@ -1,6 +1,7 @@
 """The command line: help without torch, one line for every mistake, and what the commands write."""
 
 import json
+import math
 import struct
 import subprocess
 import sys
@@ -10,15 +11,18 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import roma
 import torch
 from PIL import Image
 from small_world import small_world
 from torch.testing import assert_close
 
 from inverse import cli
+from inverse.metrics import rotation_error
 from inverse.picture import read_picture
 from inverse.recovery import FoundObject, Recovery
-from inverse.recoveryfile import load_scene
+from inverse.recoveryfile import load_scene, write_truth
+from scenes.scene import matrix
 from scenes.world import World
 
 
@@ -115,7 +119,10 @@ def test_arguments_that_do_not_parse(capsys, monkeypatch, arguments, message, ut
             ["--world", "cube", "--strategy", "manuel"],
             "no strategy 'manuel', only manual; did you mean 'manual'?",
         ),
-        (["--world", "cube", "--operator", "egde"], "no operator 'egde', only edge; did you mean 'edge'?"),
+        (
+            ["--world", "cube", "--operator", "layer"],
+            "no operator 'layer', only edge, soft, layers; did you mean 'layers'?",
+        ),
         (["--world", "cube", "--engine", "opengel"], "did you mean 'opengl'?"),
         (["--world", "cube", "--device", "gpu"], "no device 'gpu', only cpu, cuda"),
         (["--world", "cube", "--steps", "-1"], "--steps must be at least 0, got -1"),
@@ -379,3 +386,23 @@ def test_recover_with_a_mesh_and_a_camera(tmp_path, picture, camera, found):
     assert cli.main([str(a) for a in arguments]) == 0
     assert [a.name for a in found["world"].assets] == ["tile-1", "tile-2"]
     assert found["world"].camera.width == 64
+
+
+@pytest.mark.parametrize("operator", ["soft", "layers"])
+def test_recover_by_soft_operators(capsys, tmp_path, operator):
+    """A cube from a start 12 degrees off, with the real search and engine at hand: 0.3 degrees."""
+    cube = World.load("cube")
+    sample = ["sample", "cube", "--engine", "software", "--seed", "7", "--out", tmp_path]
+    assert cli.main([str(a) for a in sample]) == 0
+    truth = load_scene(tmp_path / "0000.json", cube)
+    turn = roma.rotvec_to_unitquat(torch.tensor([[[0.1, -0.15, 0.1]]]))
+    start = replace(truth, rotation=roma.quat_product(turn, truth.rotation))
+    none = [None] * truth.slots
+    write_truth(start, cube, tmp_path / "start.json", image="", engine="", seed=0, visible_fraction=none)
+    options = ["--operator", operator, "--start", tmp_path / "start.json", "--steps", "20"]
+    arguments = ["recover", tmp_path / "0000.png", "--world", "cube", "--engine", "software"]
+    assert cli.main([str(a) for a in (*arguments, *options, "--out", tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out" / "recovery.json").read_text())["operator"] == operator
+    found = load_scene(tmp_path / "out" / "recovery.json", cube)
+    off = rotation_error(cube.assets[0], matrix(found.rotation[0, 0]), matrix(truth.rotation[0, 0]))
+    assert math.degrees(float(off)) < 0.3

@@ -1,5 +1,6 @@
 """differentiable(engine): the engine's pixels, and gradients held to differences of its pictures."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -214,7 +215,25 @@ def test_empty_scenes(engine):
     [
         ("manul", {}, "no strategy 'manul', only manual; did you mean 'manual'"),
         ("surrogate", {}, "no strategy 'surrogate', only manual"),
-        ("manual", {"operator": "edges"}, "no operator 'edges', only edge; did you mean 'edge'"),
+        (
+            "manual",
+            {"operator": "edges"},
+            "no operator 'edges', only edge, soft, layers; did you mean 'edge'",
+        ),
+        (
+            "manual",
+            {"operator": "layer"},
+            "no operator 'layer', only edge, soft, layers; did you mean 'layers'",
+        ),
+        ("manual", {"operator": "soft", "picture": "engin"}, "no picture 'engin'.*did you mean 'engine'"),
+        ("manual", {"picture": "operator"}, "'edge' has no picture of its own; 'soft' and 'layers' have"),
+        ("manual", {"operator": "soft", "sigma": 0.0}, "sigma must be positive and finite, got 0.0"),
+        ("manual", {"operator": "layers", "gamma": math.nan}, "gamma must be positive and finite, got nan"),
+        (
+            "manual",
+            {"operator": "soft", "picture": "operator", "samples": 2},
+            "samples are of the engine's picture, not of the operator's: got 2",
+        ),
         ("manual", {"samples": 0}, "samples must be at least 1, got 0"),
     ],
 )

@@ -64,6 +64,16 @@ def test_a_cube_turned_by_20_degrees_comes_back(cube, cube_engine, axis):
     assert judge.renders == 60
 
 
+@pytest.mark.parametrize(("operator", "within"), [("soft", 4.0), ("layers", 1.0)])
+def test_soft_operators_bring_it_back(cube, cube_engine, operator, within):
+    """From 20 degrees; soft's straight-through gradient does not vanish quite where the loss does."""
+    truth = scene_of(cube)
+    start = turned(truth, 20.0, [0.3, -0.5, 0.8])
+    render = differentiable(cube_engine, operator=operator)
+    end = descend(render, judge_of(cube_engine, truth), start, RefineSettings(steps=40))
+    assert float(off(cube, end, truth)) < within
+
+
 def test_a_gradient_of_the_wrong_sign_does_not_lead_there(cube, cube_engine):
     """What brings the cube back is the gradient, and nothing else in `descend`."""
     truth = scene_of(cube)
