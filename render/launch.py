@@ -29,8 +29,14 @@ def launch(
     kernel: Any, dim: tuple[int, ...], *, inputs: list[Any], outputs: list[Any], device: torch.device
 ) -> None:
     """Launch on `device`, on a GPU in PyTorch's current stream."""
-    stream = wp.stream_from_torch(device) if device.type == "cuda" else None
+    stream = _stream(torch.cuda.current_stream(device)) if device.type == "cuda" else None
     wp.launch(kernel, dim=dim, inputs=inputs, outputs=outputs, device=str(device), stream=stream)
+
+
+@functools.lru_cache(maxsize=64)
+def _stream(stream: torch.cuda.Stream) -> Any:
+    """Warp's view of a stream, kept: made anew, it costs two events, and forgets what others registered."""
+    return wp.stream_from_torch(stream)
 
 
 def thread_count(device: torch.device, *, numbers: int) -> int:

@@ -6,6 +6,7 @@ import warp as wp
 from torch.testing import assert_close
 
 from benchmarks.steps import OPERATORS, Step, ball, captured
+from render import launch as launching
 from render.attributes import PerCorner, Texture
 from render.blur import blurred_squared_error, gaussian_blur
 from render.blur import kernels as blur_kernels
@@ -181,6 +182,20 @@ def test_cuda_does_not_wait(name, cuda):
         step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_stream_is_registered_once(monkeypatch):
+    """A stream's second registration with Warp would end with the first."""
+    streams, seen = [], []
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "PyTorch's")
+    monkeypatch.setattr(wp, "stream_from_torch", lambda s: streams.append(s) or "Warp's")
+    monkeypatch.setattr(wp, "launch", lambda kernel, **given: seen.append((given["stream"], given["device"])))
+    launching._stream.cache_clear()
+    for _ in range(2):
+        launching.launch(None, (1,), inputs=[], outputs=[], device=torch.device("cuda", 0))
+    launching._stream.cache_clear()
+    assert streams == ["PyTorch's"]
+    assert seen == [("Warp's", "cuda:0")] * 2
 
 
 def made(kernels, *arguments):
