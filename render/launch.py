@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch._C._functorch as functorch  # no public way tells wrapped tensors
 import warp as wp
 from torch import Tensor
 
@@ -22,7 +23,18 @@ def view(tensor: Tensor, dtype: Any = None) -> Any:
     """A Warp view of a contiguous tensor's memory; gradients are the operators' business, not Warp's."""
     if tensor.numel() == 0:  # which may have any strides
         tensor = torch.empty_like(tensor, memory_format=torch.contiguous_format)
-    return wp.from_torch(tensor.detach(), dtype=dtype, requires_grad=False)
+    return wp.from_torch(_bare(tensor.detach()), dtype=dtype, requires_grad=False)
+
+
+def _bare(tensor: Tensor) -> Tensor:
+    """The tensor below the wrappers of `torch.func.grad` and `vjp`, which have no memory of their own."""
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_batchedtensor(tensor):
+            raise NotImplementedError(
+                "torch.func.vmap does not reach into the kernels: give the operator a batch, [B, V, 3]"
+            )
+        tensor = functorch.get_unwrapped(tensor)
+    return tensor
 
 
 def launch(

@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -76,24 +75,28 @@ class Triangles:
     def keep(self, key: object, make: Callable[[], T]) -> T:
         """Return make()'s result, made at the first call with this key: what depends on the faces alone."""
         if key not in self._kept:
-            self._kept[key] = make()
+            with torch._C._DisableFuncTorch():  # else what a torch.func transform makes ends with it
+                self._kept[key] = make()
         return self._kept[key]
 
-    @cached_property
+    @property
     def vertices_needed(self) -> int:
         """One more than the largest vertex index."""
+        return self.keep("vertices needed", self._vertices_needed)
+
+    def _vertices_needed(self) -> int:
         if len(self) == 0:
             return 0
         if int(self.faces.min()) < 0:
             raise ValueError(f"faces must be 0 or more, got {int(self.faces.min())}")
         return int(self.faces.max()) + 1
 
-    @cached_property
+    @property
     def instance_count(self) -> int:
         """One more than the largest object number of any picture."""
-        return int(self.instance.max()) + 1 if len(self) else 0
+        return self.keep("instances", lambda: int(self.instance.max()) + 1 if len(self) else 0)
 
-    @cached_property
+    @property
     def edges(self) -> Int[Tensor, "edge 8"]:
         """The mesh's edges, one row each, ascending in the picture, int32 [E, 8].
 
@@ -101,14 +104,13 @@ class Triangles:
         Apex and face are -1 beyond a mesh's border. An edge is a crease where its two faces use different
         copies of its ends. Of three or more faces at one edge the first two are taken, as a crease.
         """
-        return self._sides[0]
+        return self.keep("sides", self._sides)[0]
 
-    @cached_property
+    @property
     def neighbours(self) -> Int[Tensor, "face 3"]:
         """The face beyond the edge opposite each corner, -1 where there is none, int32 [F, 3]."""
-        return self._sides[1]
+        return self.keep("sides", self._sides)[1]
 
-    @cached_property
     def _sides(self) -> tuple[Tensor, Tensor]:
         """`edges` and `neighbours`: half-edges sorted by their welded ends, paired."""
         corners = self.faces.long()
@@ -153,9 +155,12 @@ class Triangles:
         # the edge opposite corner k starts at corner k + 1
         return edges.contiguous(), beyond.view(-1, 3).roll(-1, 1).contiguous()
 
-    @cached_property
+    @property
     def group(self) -> Int[Tensor, "face"]:
         """Smooth surface of each face: equal where faces share vertices, int32 [F]."""
+        return self.keep("group", self._group)
+
+    def _group(self) -> Tensor:
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 

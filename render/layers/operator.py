@@ -1,7 +1,6 @@
 """Autograd operators of the blurred layers: argument checks, launches, nothing else."""
 
 import math
-import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -239,14 +238,9 @@ class _Layered:
         return PerCorner(attributes.values.index_select(-3, self.order))
 
 
-_known: weakref.WeakKeyDictionary[Triangles, _Layered] = weakref.WeakKeyDictionary()
-
-
 def _layered(triangles: Triangles) -> _Layered:
-    """The layers of these triangles, kept as long as they are, so that edges are found once too."""
-    if triangles not in _known:
-        _known[triangles] = _Layered.of(triangles)
-    return _known[triangles]
+    """The layers of these triangles, kept with them, so that edges are found once too."""
+    return triangles.keep("layers", lambda: _Layered.of(triangles))
 
 
 def _layers(
