@@ -1,8 +1,8 @@
 """Blurred layers: by hand, gradcheck, against differences of supersampled layers, and hidden objects."""
 
 import gc
-import weakref
 import math
+import weakref
 
 import pytest
 import roma
