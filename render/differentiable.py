@@ -60,8 +60,8 @@ def differentiable(
             coverage is 0.27 outside; it makes small triangles larger. "layers": standard deviation of the
             blur, better 0.7 or more. Cost grows with its square for "soft", hardly for "layers".
         gamma: Of "soft" and "layers": softness in depth, a difference of inverse depth [1/m], positive: 0.02
-            is 2 cm at a distance of 1 m, 18 cm at 3 m. Scale it with your scene's inverse depths: what is hidden
-            ten times as deep feels next to nothing.
+            is 2 cm at a distance of 1 m, 18 cm at 3 m. Scale it with your scene's inverse depths: what is
+            hidden ten times as deep feels next to nothing.
 
     Returns:
         A module: `module(scene, size=None)` gives the pictures [B, H, W, 3] of `engine.render`, or the

@@ -110,12 +110,11 @@ def test_a_texture_of_one_colour_is_exact():
 
 
 def test_a_fine_pattern_is_its_mean():
-    """Stripes of one texel: grey at all corners, as bright as a texture of their mean light."""
-    stripes = np.zeros((64, 64, 3), np.uint8)
-    stripes[:, ::2] = 255
+    """Texels black or white by chance: grey at all corners, about as bright as their mean light."""
+    noise = np.random.default_rng(0).integers(0, 2, (64, 64, 1)).repeat(3, 2).astype(np.uint8) * 255
     half = int(round(float(encode_srgb(torch.tensor(0.5))) * 255))
     even = painted(np.full((64, 64, 3), half, np.uint8))[-1]
-    assert_close(painted(stripes)[-1].values, even.values, rtol=0, atol=0.01)
+    assert_close(painted(noise)[-1].values, even.values, rtol=0, atol=0.05)
 
 
 def test_a_gradation_runs_across_the_face():

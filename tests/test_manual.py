@@ -1,11 +1,12 @@
 """Soft operators behind an engine's pixels and behind their own, held to differences of their pictures."""
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from supersampled import CUBE, SIZE, SPHERE, agreement, problem, small_world
 from test_differentiable import CHANGES, lit_scene
+from test_lit import double
 from torch.testing import assert_close
 
 from render import differentiable, open_engine
@@ -19,12 +20,6 @@ SOFT = ("soft", "layers")
 def engine():
     with open_engine("software", small_world(), size=(SIZE, SIZE), samples=4, shadows=False) as e:
         yield e
-
-
-def double(value):
-    if is_dataclass(value):
-        return replace(value, **{f.name: double(getattr(value, f.name)) for f in fields(value)})
-    return value.double() if torch.is_tensor(value) and value.is_floating_point() else value
 
 
 def moving(scene):
