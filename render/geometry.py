@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from render.clipping import Clipped, clip_near
 from render.triangles import Triangles
 from scenes import Asset, Scene, World
 from scenes.scene import matrix
@@ -50,7 +51,7 @@ class Geometry:
     size: tuple[int, int]
     _layout: "_Layout"
     _placement: "_Placement"
-    _cut: "_Cut | None"
+    _cut: Clipped | None
 
     @cached_property
     def image_of_vertex(self) -> Int[Tensor, "vertex"]:
@@ -97,24 +98,6 @@ class _Placement:
     tint: Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class _Cut:
-    """New vertices on the near plane: from `inside` to `outside` [N], at the share `t` [N] of the way."""
-
-    inside: Tensor
-    outside: Tensor
-    t: Tensor
-
-    def follow(self, index: Tensor) -> Tensor:
-        """An integer of each vertex, the new ones too; both ends of a cut edge have the same."""
-        return torch.cat([index, index[self.inside]])
-
-    def extend(self, attribute: Tensor) -> Tensor:
-        """An attribute of each vertex, the new ones too, which is linear along edges."""
-        inside, outside = attribute[self.inside], attribute[self.outside]
-        return torch.cat([attribute, inside + self.t[:, None] * (outside - inside)])
-
-
 def assets(world: World) -> tuple[Asset, ...]:
     """The world's assets, then its scenery: what `Geometry.texture` counts through."""
     return (*world.assets, *world.scenery)
@@ -145,9 +128,9 @@ def assemble(world: World, scene: Scene, size: tuple[int, int]) -> Geometry:
     zoom = camera.focal.new_tensor([width / camera.width, height / camera.height])
     focal, centre = camera.focal * zoom, camera.centre * zoom
     seen = layout.transform(layout.positions, linear, offset)  # camera coordinates
-    cut, faces = _cut_near(layout, seen)
+    faces, cut = layout.faces, clip_near(-seen[:, 2], layout.faces.triangles, NEAR)
     if cut is not None:
-        seen = cut.extend(seen)
+        seen, faces = cut.extend(seen), faces.cut(cut)
     inverse_depth = 1.0 / (-seen[:, 2]).clamp_min(NEAR)
     image_of_vertex = layout.image_of_vertex
     if cut is not None:
@@ -179,6 +162,11 @@ class _Faces:
     specular: Tensor
     shininess: Tensor
 
+    def cut(self, by: Clipped) -> "_Faces":
+        """What is left of them."""
+        rest = self.texture[by.origin], self.specular[by.origin], self.shininess[by.origin]
+        return _Faces(by.triangles, *rest)
+
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
@@ -188,7 +176,6 @@ class _Layout:
     normals: Tensor
     colours: Tensor
     uv: Tensor
-    weld: Tensor  # which position of the batch a vertex is a copy of, int64 [V]
     owner: Tensor  # instance of each vertex, int64 [V]
     image_of_vertex: Tensor  # int64 [V]
     image_of_instance: Tensor  # int64 [I]
@@ -274,7 +261,6 @@ class _Static:
             normals=self.normals[vertex].to(device),
             colours=self.colours[vertex].to(device),
             uv=self.uv[vertex].to(device),
-            weld=weld.to(device),
             owner=owner.to(device),
             image_of_vertex=image[owner].to(device),
             image_of_instance=image.to(device),
@@ -322,51 +308,3 @@ def _placement(layout: _Layout, scene: Scene) -> _Placement:
         offset=offset.index_put((movable,), scene.translation[at]),
         tint=tint.index_put((movable,), scene.colour[at]),
     )
-
-
-def _cut_near(layout: _Layout, seen: Tensor) -> tuple[_Cut | None, _Faces]:
-    """Cut the triangles that cross the near plane; return the new vertices and all that is per face.
-
-    A face with one vertex behind becomes two, with two behind one, with three behind none.
-    """
-    old = layout.faces
-    depth = -seen[:, 2]
-    behind = depth.detach() < NEAR
-    if not bool(behind.any()):
-        return None, old
-    faces = old.triangles.faces.long()
-    out = behind[faces]
-    count = out.sum(1)
-    crossing = ((count == 1) | (count == 2)).nonzero()[:, 0]
-    # Turn each crossing face so that its odd vertex (alone on its side) comes first; the winding stays.
-    alone = torch.where(count[crossing] == 1, 1, 0)[:, None] == out[crossing].long()
-    turn = (alone.int().argmax(1)[:, None] + torch.arange(3, device=faces.device)) % 3
-    odd, second, third = faces[crossing].gather(1, turn).unbind(1)
-    odd_behind = count[crossing] == 1
-    inside = torch.cat([torch.where(odd_behind, second, odd), torch.where(odd_behind, third, odd)])
-    outside = torch.cat([torch.where(odd_behind, odd, second), torch.where(odd_behind, odd, third)])
-    t = (depth[inside] - NEAR) / (depth[inside] - depth[outside])
-    n, total = len(crossing), len(seen)
-    on_second, on_third = total + torch.arange(2 * n, device=faces.device).view(2, n)
-    tip = torch.stack([odd, on_second, on_third], 1)[~odd_behind]
-    left = torch.stack([on_second, second, third], 1)[odd_behind]
-    right = torch.stack([on_second, third, on_third], 1)[odd_behind]
-    keep = (count == 0).nonzero()[:, 0]
-    origin = torch.cat([keep, crossing[~odd_behind], crossing[odd_behind], crossing[odd_behind]])
-    order = torch.argsort(origin, stable=True)  # faces of one image must stay together
-    origin = origin[order]
-    corners = torch.cat([faces[keep], tip, left, right])[order]
-    # Both faces of a cut edge meet in the same new position: number it by the edge's two welded ends.
-    ends = torch.stack([layout.weld[inside], layout.weld[outside]], 1)
-    _, number = torch.unique(ends, dim=0, return_inverse=True)
-    weld = torch.cat([layout.weld, total + number])
-    triangles = Triangles(
-        corners.int(),
-        weld=weld[corners].int(),
-        image=old.triangles.image[origin],
-        image_count=old.triangles.image_count,
-        instance=old.triangles.instance[origin],
-        culled=old.triangles.culled[origin],
-    )
-    per_face = (old.texture[origin], old.specular[origin], old.shininess[origin])
-    return _Cut(inside, outside, t), _Faces(triangles, *per_face)

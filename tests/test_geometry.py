@@ -167,7 +167,7 @@ def test_gradients(what):
         changed = replace(scene, **dict(zip(objects, numbers[:4], strict=True)))
         lens = replace(scene.camera, **dict(zip(camera, numbers[4:], strict=True)))
         geometry = assemble(world, replace(changed, camera=lens), (24, 32))
-        assert len(geometry.vertices) > len(geometry._layout.weld), "the near plane must take part"
+        assert len(geometry.vertices) > len(geometry._layout.positions), "the near plane must take part"
         return getattr(geometry, what)[geometry.triangles.faces.unique().long()]
 
     numbers = [getattr(scene, f) for f in objects] + [getattr(scene.camera, f) for f in camera]

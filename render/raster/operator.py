@@ -44,7 +44,7 @@ def rasterize(
     A triangle is drawn from both sides, unless `Triangles.culled` says otherwise, and owns the pixel centres
     on its border; at equal depth the lower face wins. Two triangles that share an edge leave no gap. Faces
     that no picture can show draw nothing: a corner with inverse depth of 0 or less (clip at the near plane
-    first, as `render.geometry.assemble` does), zero area, NaN, infinity. Results on the CPU do not depend on
+    first: `render.clipping.clip_near`), zero area, NaN, infinity. Results on the CPU do not depend on
     the number of threads, bit for bit.
 
     Memory: 8 bytes a pixel while it runs and 20 that it returns; nothing grows with pixels times faces.
