@@ -193,7 +193,8 @@ def _sphere(centre: np.ndarray, radius: np.ndarray, there: np.ndarray) -> tuple[
     some = np.asarray(there.any(1))
     low = np.where(there[..., None], centre - far, np.inf).min(1, initial=np.inf)
     high = np.where(there[..., None], centre + far, -np.inf).max(1, initial=-np.inf)
-    middle = np.where(some[:, None], (low + high) / 2.0, 0.0) if some.any() else np.zeros_like(low)
+    low, high = np.where(some[:, None], low, 0.0), np.where(some[:, None], high, 0.0)
+    middle = (low + high) / 2.0
     reach = np.where(there, np.linalg.norm(centre - middle[:, None], axis=-1) + radius, 0.0)
     return middle, np.where(some, reach.max(1, initial=0.0), 1.0)
 

@@ -395,3 +395,13 @@ def test_agrees_with_opengl(engines, low):
     apart = (ours.rgb - theirs.rgb).abs().amax(-1)
     assert (apart > 8 / 255).float().mean() < 0.01
     assert apart.mean() < 1.5 / 255
+
+
+def test_an_empty_scene_among_filled_ones():
+    """It is drawn as if alone, and so are the others; numpy has nothing to warn of."""
+    world = small_world()
+    filled = replace(world.empty(2), asset=torch.tensor([[0, -1, -1], [-1, -1, -1]]), scale=torch.ones(2, 3))
+    engine = SoftwareEngine(world, size=(8, 8))
+    whole = engine.render(filled).rgb
+    for i in range(2):
+        assert torch.equal(whole[i], engine.render(filled[i]).rgb[0])
