@@ -21,6 +21,9 @@ class Triangles:
     [B, V, 3]. Ragged scenes: faces of `image_count` pictures, each with its own objects, with vertices [V, 3]
     that hold all of them. Operators take bare `faces` where nothing but the faces is to be said.
 
+    Memory: 21 bytes a face and, once edges are found, 32 an edge: 69 a face of a closed mesh, and while they
+    are found some 700 a face.
+
     Attributes:
         faces: Vertex indices, int32 [F, 3].
         weld: `faces`, with all copies of one position replaced by one index, int32 [F, 3]. Meshes are made of

@@ -1,5 +1,6 @@
 """The benchmarks run, at small sizes, and say what they are to say."""
 
+import json
 import os
 import subprocess
 import sys
@@ -44,3 +45,19 @@ def test_gpu_table_says_that_there_is_no_gpu():
     assert done.stderr.strip() == (
         "PyTorch finds no CUDA device here; --device cpu tests this script without one"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the count of a process's memory is Linux's")
+def test_memory_of_one_size():
+    """Two pictures that differ in pixels alone: the difference is what the table calls bytes per pixel."""
+    found = []
+    for pixels in (256, 512):
+        size = {"pixels": pixels, "subdivisions": 2, "apart": False, "only": ["rasterize", "soft_rasterize"]}
+        out = run("benchmarks/memory.py", "--child", json.dumps(size))
+        found.append(json.loads(out.splitlines()[-1]))
+    small, large = found
+    per_pixel = {k: (large[k] - small[k]) / (large["pixels"] - small["pixels"]) for k in large if k in small}
+    # keys of pixels that show nothing are never written
+    assert 20.0 < per_pixel["rasterize"] < 32.0
+    assert 4 * 3 + 32 - 4.0 < per_pixel["soft_rasterize"] < 4 * 3 + 32 + 8.0

@@ -26,6 +26,8 @@ def gaussian_blur(
     The cost does not grow with `sigma`. The blur is symmetric, <a, G b> = <G a, b>, borders included; its
     gradient is the same blur. Above 2 px it is a recursive filter, within 1 % of the exact Gaussian.
 
+    Memory: the result; below 2 px as much again while it runs.
+
     Args:
         image: Any values, [B, H, W, C], float32 or float64. Carries a gradient.
         sigma: Standard deviation [px], at least 0. At 0 the image comes back unchanged.
@@ -54,6 +56,8 @@ def blurred_squared_error(
     With d = image - target and G a Gaussian of width `sigma`, |G d|^2 = <d, G G d>, and G G is one blur of
     width sqrt(2) sigma. What the blur carries beyond the picture's border counts too. Divided by the number
     of pixels and channels, so that values do not depend on the size.
+
+    Memory: at the peak, forward and backward, two pictures like `image`.
 
     Args:
         image: [B, H, W, C], float32 or float64. Carries a gradient.
@@ -106,11 +110,16 @@ class _BlurredNorm(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(
+            False
+        )  # else there were zeros for the blurred difference, as large as it is
         ctx.save_for_backward(output[1])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor, _: Any) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_output: Tensor | None, _: None) -> tuple[Tensor | None, None]:
+        if grad_output is None:
+            return None, None
         (blurred,) = ctx.saved_tensors
         scale = 2.0 / math.prod(blurred.shape[1:])
         return (

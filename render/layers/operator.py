@@ -52,9 +52,9 @@ def soft_layers(
     edge operator's are: take `sigma` of 0.7 px or more.
 
     Time grows with the number of pictures times K layers, K the most objects in one picture; composing a
-    pixel grows with K^2. Memory in float32 with C channels: 8 C + 45 bytes a picture, pixel and layer from
-    the forward to the backward pass, and up to 12 C + 30 more within each; 8 C + 8 a pixel of the result;
-    50 a vertex, in the backward pass 12 more a host thread; once 110 a face, kept with the `Triangles`.
+    pixel grows with K^2. Memory in float32 with C channels, at the peak: 12 C + 50 bytes a picture, pixel and
+    layer, 4 C + 8 more below a `sigma` of 2 px; 4 C + 8 a pixel of the result; 4 C + 32 a vertex, in the
+    backward pass 12 more a further host thread; once 110 a face, kept with the `Triangles`.
 
     Args:
         vertices: Screen positions (x px, y px, inverse depth 1/m), y down, [B, V, 3] for B pictures of the

@@ -81,8 +81,9 @@ def soft_rasterize(
         colour; it then jumps at the face's end, and no gradient knows of it.
 
         Memory [bytes, float32], with C channels: 4 C + 16 per pixel, kept for the backward pass, there 16
-        more; 12 per vertex, 4 C per row of the attributes and per texel for gradients, times the number of
-        host threads on a CPU; nothing per face, nor per pair of face and pixel.
+        more, and 4 C or 4 where the loss sees only one of the results; 12 per vertex, 4 C per row of the
+        attributes and per texel for gradients, times the number of host threads on a CPU; nothing per face,
+        nor per pair of face and pixel.
 
     Raises:
         ValueError: If a shape, dtype or device does not fit, or `sigma` or `gamma` is not positive.
@@ -176,16 +177,18 @@ class _Soft(torch.autograd.Function):
         *tensors, ctx.settings = inputs
         colour, _, state = output
         ctx.mark_non_differentiable(state)
+        ctx.set_materialize_grads(False)  # else there were zeros for the state, as large as it is
         ctx.save_for_backward(*tensors, colour, state)
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, grad_colour: Tensor, grad_alpha: Tensor, _: Tensor
+        ctx: Any, grad_colour: Tensor | None, grad_alpha: Tensor | None, _: None
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, None]:
         vertices, values, texels, background, colour, state = ctx.saved_tensors
         *wanted, need_background, _ = ctx.needs_input_grad
-        grad_colour, grad_alpha = _dense(grad_colour), _dense(grad_alpha)
+        grad_colour = torch.zeros_like(colour) if grad_colour is None else _dense(grad_colour)
+        grad_alpha = colour.new_zeros(colour.shape[:3]) if grad_alpha is None else _dense(grad_alpha)
         grads: _Gradients = None, None, None
         if any(wanted):
             draw = _Launcher(vertices, values, texels, ctx.settings, colour.shape[-1])
