@@ -57,7 +57,7 @@ def blurred_squared_error(
     width sqrt(2) sigma. What the blur carries beyond the picture's border counts too. Divided by the number
     of pixels and channels, so that values do not depend on the size.
 
-    Memory: at the peak, forward and backward, two pictures like `image`.
+    Memory: at the peak, three pictures like `image`; from the forward to the backward pass, one.
 
     Args:
         image: [B, H, W, C], float32 or float64. Carries a gradient.
