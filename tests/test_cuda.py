@@ -85,6 +85,11 @@ def per_corner(vertices, triangles, colours):
     return edge(vertices, triangles, PerCorner(colours[triangles.faces.long()]))
 
 
+def one_channel(vertices, triangles, colours):
+    """Of one channel, PyTorch's convolution goes by cuDNN, which may round to 10 bits (TF32)."""
+    return edge(vertices, triangles, colours[:, :1])
+
+
 def soft(vertices, triangles, colours):
     image, alpha = soft_rasterize(vertices, triangles, colours, image_size=SIZE, gamma=0.05)
     return torch.cat([image, alpha[..., None]], -1)
@@ -106,6 +111,7 @@ DRAWN = {
     "antialiased": antialiased,
     "error": error,
     "per corner": per_corner,
+    "one channel": one_channel,
     "soft": soft,
     "texture": textured,
     "layers": layers,
