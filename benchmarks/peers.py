@@ -1,34 +1,19 @@
 """Other projects' rasterizers with gradients, for `operators.py`: one step each, forward and backward.
 
-Each adapter takes a `Scene` and returns a function that runs a step, or None where the package is not
+Each adapter takes a `Ball` and returns a function that runs a step, or None where the package is not
 installed: `pip install deodr`; PyTorch3D from source.
 """
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-
-FOV_DEGREES, DISTANCE = 40.0, 3.0  # an icosphere of radius 1 then fills three quarters of the picture
+from steps import DISTANCE, Ball
 
 
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """A ball of radius 1 seen from 3 m, in `batch` pictures."""
-
-    points: Tensor  # in space, [V, 3]
-    vertices: Tensor  # on the screen, [B, V, 3]
-    faces: Tensor  # int32 [F, 3]
-    colours: Tensor  # [V, 3]
-    target: Tensor  # [B, H, W, 3]
-    pixels: int
-
-
-def deodr(scene: Scene) -> Callable[[], Any] | None:
+def deodr(scene: Ball) -> Callable[[], Any] | None:
     """DEODR's step: render, squared error, gradients of vertices and colours; pictures one after another."""
     if importlib.util.find_spec("deodr") is None:
         return None
@@ -36,19 +21,20 @@ def deodr(scene: Scene) -> Callable[[], Any] | None:
     from deodr.differentiable_renderer import PerspectiveCamera, Scene3D
 
     points = scene.points.numpy().astype(np.float64)
-    mesh = ColoredTriMesh(scene.faces.numpy().astype(np.uint32), vertices=points, nb_colors=3)
+    mesh = ColoredTriMesh(scene.triangles.faces.numpy().astype(np.uint32), vertices=points, nb_colors=3)
     mesh.set_vertices_colors(scene.colours.numpy().astype(np.float64))
     world = Scene3D(sigma=1.0)
     world.set_mesh(mesh)
     world.set_light(light_directional=None, light_ambient=1.0)
     world.set_background_color(np.zeros(3))
     eye, axes = np.array([0.0, 0.0, DISTANCE]), np.diag([1.0, -1.0, -1.0])
-    camera = PerspectiveCamera(scene.pixels, scene.pixels, FOV_DEGREES, eye, axes)
-    targets = scene.target.numpy().astype(np.float64)
+    fov_degrees = 2.0 * np.degrees(np.arctan(scene.pixels / 2 / scene.focal))
+    camera = PerspectiveCamera(scene.pixels, scene.pixels, fov_degrees, eye, axes)
+    target = scene.target[0].numpy().astype(np.float64)
     started = []
 
     def step() -> None:
-        for target in targets:
+        for _ in range(scene.batch):
             if started:
                 world.clear_gradients()
             started.append(True)
@@ -57,12 +43,13 @@ def deodr(scene: Scene) -> Callable[[], Any] | None:
     return step
 
 
-def pytorch3d(scene: Scene, *, sigma: float, faces_per_pixel: int) -> Callable[[], Any] | None:
+def pytorch3d(scene: Ball, *, sigma: float, gamma: float, faces_per_pixel: int) -> Callable[[], Any] | None:
     """PyTorch3D's step on its CPU path: rasterize, interpolate, softmax blending, squared error, gradients.
 
     Args:
         scene: What is drawn.
         sigma: Softness [px], as our operator counts it.
+        gamma: Softness in depth, as it counts it, of depths that it takes between 1 and 10.
         faces_per_pixel: How many faces it keeps.
     """
     if importlib.util.find_spec("pytorch3d") is None:
@@ -73,12 +60,13 @@ def pytorch3d(scene: Scene, *, sigma: float, faces_per_pixel: int) -> Callable[[
     from pytorch3d.structures import Meshes
 
     width = (2.0 * sigma / scene.pixels) ** 2  # its sigma is a squared distance, the picture spans [-1, 1]
-    blend = BlendParams(sigma=width, gamma=1e-2, background_color=(0.0, 0.0, 0.0))
-    corner = scene.faces.long()
+    blend = BlendParams(sigma=width, gamma=gamma, background_color=(0.0, 0.0, 0.0))
+    corner = scene.triangles.faces.long()
     flip = torch.tensor([-2.0 / scene.pixels, -2.0 / scene.pixels])  # x left, y up
 
     def step() -> None:
-        leaf, colours = scene.vertices.clone().requires_grad_(), scene.colours.clone().requires_grad_()
+        leaf = scene.vertices.expand(scene.batch, -1, -1).clone().requires_grad_()
+        colours = scene.colours.clone().requires_grad_()
         placed = torch.cat([leaf[..., :2] * flip + 1.0, 1.0 / leaf[..., 2:]], -1)
         meshes = Meshes(list(placed), [corner] * len(placed))
         face, depth, weights, distance = rasterize_meshes(

@@ -31,13 +31,15 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Ball:
-    """The scene: screen vertices [V, 3], colours [V, 3], one target [1, H, W, 3].
+    """The scene: points in space and screen vertices [V, 3], colours [V, 3], one target [1, H, W, 3].
 
     `halves` are the same faces as two objects, front and back half, of which one hides the other.
     """
 
     pixels: int
     batch: int
+    focal: float  # [px]
+    points: Tensor
     vertices: Tensor
     colours: Tensor
     target: Tensor
@@ -65,6 +67,8 @@ def ball(subdivisions: int, pixels: int, batch: int, device: torch.device) -> Ba
     return Ball(
         pixels=pixels,
         batch=batch,
+        focal=focal,
+        points=points,
         vertices=torch.stack([x, y, 1.0 / depth], 1).to(device),
         colours=(points / 2.0 + 0.5).to(device),
         target=torch.rand(1, pixels, pixels, 3, generator=generator).to(device),
@@ -73,14 +77,14 @@ def ball(subdivisions: int, pixels: int, batch: int, device: torch.device) -> Ba
     )
 
 
-def edge(scene: Ball) -> Loss:
+def edge(scene: Ball, *, blur: float = BLUR) -> Loss:
     """Hard picture, its gradients by the edge operator, a blurred loss."""
 
     def loss(vertices: Tensor, colours: Tensor) -> Tensor:
         raster = rasterize(vertices, scene.triangles, image_size=scene.size)
         image = interpolate(colours, vertices, scene.triangles, raster)
         image = edge_gradient(image, vertices, scene.triangles, raster=raster)
-        return blurred_squared_error(image, scene.target, BLUR).sum()
+        return blurred_squared_error(image, scene.target, blur).sum()
 
     return loss
 
