@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import platform
-import re
 from collections.abc import Iterator
 
 DISTRIBUTION = "unrender"
@@ -63,20 +62,25 @@ def _devices() -> Iterator[tuple[str, str]]:
 
 
 def _packages() -> Iterator[tuple[str, str]]:
-    """Each package that this one requires, with its version or how to install it."""
+    """Each package that this one requires here, with its version or how to install it."""
+    try:
+        from packaging.requirements import Requirement
+    except ImportError as error:
+        yield "packaging", f"missing: {error}"
+        return
     try:
         requirements = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
         yield DISTRIBUTION, "not installed: pip install -e . in its folder"
         return
-    for requirement in requirements:
-        if "extra ==" in requirement:
-            continue
-        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+    for requirement in map(Requirement, requirements):
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue  # an extra, or for another version of Python
+        name = requirement.name
         try:
             yield name, importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            yield name, f"missing: pip install '{requirement}'"
+            yield name, f"missing: pip install '{name}{requirement.specifier}'"
 
 
 def _version(name: str) -> str:

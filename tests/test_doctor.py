@@ -28,9 +28,8 @@ def test_missing_package_names_the_command(monkeypatch):
             raise importlib.metadata.PackageNotFoundError(name)
         return "1.0"
 
-    monkeypatch.setattr(
-        importlib.metadata, "requires", lambda _: ["numpy>=2", "trimesh>=4.0", "ruff; extra == 'dev'"]
-    )
+    required = ["numpy>=2", "tomli>=2; python_version < '3'", "trimesh>=4.0", "ruff; extra == 'dev'"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _: required)
     monkeypatch.setattr(importlib.metadata, "version", version)
     lines = report().splitlines()
     assert lines[-2].split() == ["numpy", "1.0"]
