@@ -1,6 +1,8 @@
 """What the operators cost, forward and backward, beside others' in the same run.
 
-    python benchmarks/operators.py [--repeats 15] [--quick] [--tables edge soft blur]
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/operators.py [--repeats 15] [--quick] [--tables edge soft blur]
+
+Without that setting PyTorch's own threads spin after each of its operations on the cores that ours need.
 
 A ball with vertex colours fills three quarters of the picture, back faces culled. Each step draws, compares
 with a target and differentiates, in the vertices and the colours. Contenders take turns, so that what else

@@ -104,7 +104,8 @@ class _BlurredNorm(torch.autograd.Function):
     @staticmethod
     def forward(difference: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         blurred = _blur(difference, sigma) if sigma > 0.0 and difference.numel() else difference.clone()
-        total = torch.linalg.vecdot(difference.flatten(1), blurred.flatten(1))
+        # not a sum of products, which would be as large as the pictures
+        total = torch.bmm(difference.flatten(1)[:, None], blurred.flatten(1)[..., None])[:, 0, 0]
         return total / math.prod(difference.shape[1:]), blurred
 
     @staticmethod
