@@ -129,6 +129,23 @@ def test_matches_reference(seed):
     assert_close(gradient(image, vertices, top, raster, cotangent), want, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.parametrize(("margin", "share"), [(0, 0.0), (1, 0.5)])
+def test_contours_at_the_border(margin, share):
+    """From half a pixel outside to half a pixel inside: a picture drawn wider and cropped feels half."""
+    height, width = 10, 12
+    felt = []
+    for x in torch.linspace(-0.5, 0.5, 21)[1:-1].tolist():
+        points = [[x, -FAR, 0.5], [x, FAR, 0.5], [FAR, 0.0, 0.5]]
+        vertices, top = mesh([[a + margin, b + margin, z] for a, b, z in points], [[0, 1, 2]])
+        raster = seen(vertices, top, (height + 2 * margin, width + 2 * margin))
+        image = (raster.face >= 0)[..., None].double()
+        cotangent = torch.zeros_like(image)
+        cotangent[:, margin : margin + height, margin : margin + width] = 1.0
+        grad = gradient(image, vertices, top, raster, cotangent)
+        felt.append(-grad[:, 0].sum() / height)  # a pixel to the right uncovers a column
+    assert_close(torch.stack(felt).mean(), torch.tensor(share, dtype=torch.float64), rtol=0.02, atol=1e-9)
+
+
 def test_crossing_planes_by_hand():
     """Two level walls, one leaning: where they cut, raising one by dz moves the line by dz / slope."""
     leaning = [[-FAR, -FAR, 0.5 - 0.0005 * FAR], [FAR, -FAR, 0.5 + 0.0005 * FAR], [0.0, 3 * FAR, 0.5]]
