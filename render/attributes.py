@@ -106,6 +106,35 @@ def carried(attributes: Attributes, vertices: Tensor, triangles: Triangles, copi
     return Carried(rows, index, len(rows) // max(1, copies) if batched else 0, texels)
 
 
+def background_rows(
+    background: Float[Tensor, "*picture channel"] | None, like: Tensor, pictures: int, channels: int
+) -> Float[Tensor, "row channel"]:
+    """The colours behind a batch of pictures: one row, [1, C], or [B, C] where pictures differ.
+
+    Args:
+        background: [C], [1, C] or [B, C], of the type and device of `like`; None: 0. Carries a gradient.
+        like: The vertices, or whatever else it stands behind.
+        pictures: B.
+        channels: C.
+
+    Raises:
+        ValueError: If its shape, dtype or device does not fit.
+    """
+    if background is None:
+        return like.new_zeros(1, channels)
+    if background.shape not in ((channels,), (1, channels), (pictures, channels)):
+        raise ValueError(
+            f"background must have shape [{channels}] or [{pictures}, {channels}], "
+            f"got {list(background.shape)}"
+        )
+    if background.dtype != like.dtype or background.device != like.device:
+        raise ValueError(
+            f"background must be {like.dtype} on {like.device} as the vertices are, "
+            f"got {background.dtype} on {background.device}"
+        )
+    return background.reshape(-1, channels)
+
+
 def _numbered(triangles: Triangles) -> Tensor:
     """A row of its own for each corner, int32 [F, 3]."""
     count = 3 * len(triangles)

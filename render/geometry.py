@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from render.clipping import Clipped, clip_near
@@ -101,6 +101,12 @@ class _Placement:
 def assets(world: World) -> tuple[Asset, ...]:
     """The world's assets, then its scenery: what `Geometry.texture` counts through."""
     return (*world.assets, *world.scenery)
+
+
+def seen_from_behind(corner: Float[Tensor, "face 3 3"]) -> Bool[Tensor, "face"]:
+    """True for screen triangles [P, 3, 3] whose back is seen: their area is positive, as y runs down."""
+    u, v = corner[:, 1, :2] - corner[:, 0, :2], corner[:, 2, :2] - corner[:, 0, :2]
+    return u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0] > 0
 
 
 def assemble(world: World, scene: Scene, size: tuple[int, int]) -> Geometry:

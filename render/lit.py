@@ -1,12 +1,12 @@
 """Lit colours of faces' corners: the shading model where soft operators interpolate, differentiably."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from render.attributes import PerCorner
-from render.geometry import Geometry
+from render.geometry import Geometry, seen_from_behind
 from render.shading import encode_srgb, textures
 from scenes import Scene, World
 
@@ -34,7 +34,7 @@ def lit_colours(geometry: Geometry, scene: Scene, world: World) -> Tensor | PerC
         seen from behind. Of the vertices' type.
     """
     dtype, faces = geometry.vertices.dtype, geometry.triangles.faces.long()
-    back = _back(geometry.vertices.detach()[faces]) & ~geometry.triangles.culled
+    back = seen_from_behind(geometry.vertices.detach()[faces]) & ~geometry.triangles.culled
     textured = (geometry.texture >= 0).nonzero()[:, 0]
     turned = bool(back.any())
     sides = (geometry.normals, -geometry.normals) if turned else (geometry.normals,)
@@ -81,12 +81,6 @@ def _of_vertices(geometry: Geometry, of_faces: Float[Tensor, "face"]) -> Float[T
     values = geometry.vertices.new_zeros(len(geometry.vertices))
     values[geometry.triangles.faces.long()] = of_faces.to(values.dtype)[:, None].expand(-1, 3)
     return values
-
-
-def _back(corner: Float[Tensor, "face 3 3"]) -> Bool[Tensor, "face"]:
-    """True for faces seen from behind: their area is positive, as y runs down."""
-    u, v = corner[:, 1, :2] - corner[:, 0, :2], corner[:, 2, :2] - corner[:, 0, :2]
-    return u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0] > 0
 
 
 def _texels(geometry: Geometry, world: World, face: Int[Tensor, "face"]) -> Float[Tensor, "face 3 3"]:

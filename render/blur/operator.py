@@ -23,8 +23,9 @@ def gaussian_blur(
 ) -> Float[Tensor, "batch height width channel"]:
     """Blur images with a Gaussian; the image is taken as zero outside its border.
 
-    The cost does not grow with `sigma`. The blur is symmetric, <a, G b> = <G a, b>, borders included; its
-    gradient is the same blur. Above 2 px it is a recursive filter, within 1 % of the exact Gaussian.
+    From 2 px on it is a recursive filter, within 1 % of the exact Gaussian, whose cost does not grow with
+    `sigma`; below, a convolution with weights down to 1e-7. The blur is symmetric, <a, G b> = <G a, b>,
+    borders included; its gradient is the same blur.
 
     Memory: the result; below 2 px as much again while it runs.
 

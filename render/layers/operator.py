@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from render.attributes import Attributes, PerCorner, Texture, carried
+from render.attributes import Attributes, PerCorner, Texture, background_rows, carried
 from render.blur import gaussian_blur
 from render.compilation import load_unique
 from render.edge import edge_gradient
@@ -92,7 +92,7 @@ def soft_layers(
     _check(vertices, image_size, sigma, gamma)
     channels = carried(attributes, vertices, triangles, copies).channels
     pictures = copies * triangles.image_count
-    behind = _background(background, vertices, pictures, channels)
+    behind = background_rows(background, vertices, pictures, channels)
     layered = _layered(triangles)
     layers = _layers(vertices, layered, layered.sorted(attributes), image_size)
     layers = gaussian_blur(layers, sigma).view(pictures, layered.count, *image_size, channels + 2)
@@ -126,7 +126,7 @@ def soft_over(
     if layers.ndim != 5 or layers.shape[-1] < 3 or layers.shape[1] < 1:
         raise ValueError(f"layers must have shape [B, K, H, W, C + 2], got {list(layers.shape)}")
     _check_numbers("layers", layers, gamma)
-    behind = _background(background, layers, len(layers), layers.shape[-1] - 2)
+    behind = background_rows(background, layers, len(layers), layers.shape[-1] - 2)
     return _Over.apply(layers.contiguous(), behind.contiguous(), 1.0 / max(gamma, _LEAST_GAMMA))
 
 
@@ -262,23 +262,6 @@ def _layers(
     inverse_depth = torch.where(seen, 1.0 / torch.where(seen, depth, 1.0), 0.0)
     layers = torch.cat([colour, seen.to(colour.dtype), inverse_depth], -1)
     return edge_gradient(layers, vertices, triangles, raster=raster)
-
-
-def _background(background: Tensor | None, like: Tensor, pictures: int, channels: int) -> Tensor:
-    """[1, C], or [B, C] where pictures differ."""
-    if background is None:
-        return like.new_zeros(1, channels)
-    if background.shape not in ((channels,), (1, channels), (pictures, channels)):
-        raise ValueError(
-            f"background must have shape [{channels}] or [{pictures}, {channels}], "
-            f"got {list(background.shape)}"
-        )
-    if background.dtype != like.dtype or background.device != like.device:
-        raise ValueError(
-            f"background must be {like.dtype} on {like.device} as what it is behind, "
-            f"got {background.dtype} on {background.device}"
-        )
-    return background.reshape(-1, channels)
 
 
 def _check(vertices: Tensor, image_size: tuple[int, int], sigma: float, gamma: float) -> None:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from render.geometry import Geometry
+from render.geometry import Geometry, seen_from_behind
 from render.raster import Raster
 from render.shading.textures import textures
 from scenes import Scene, World
@@ -29,7 +29,9 @@ def shade_reference(
     intensity, ambient = light.intensity.index_select(0, image), light.ambient.index_select(0, image)
     normal = torch.nn.functional.normalize(interpolate(geometry.normals), dim=-1)
     corner = geometry.vertices.detach()[corners]
-    normal = torch.where((_back(corner) & ~geometry.triangles.culled[face])[:, None], -normal, normal)
+    normal = torch.where(
+        (seen_from_behind(corner) & ~geometry.triangles.culled[face])[:, None], -normal, normal
+    )
     cosine = (normal * to_light).sum(-1)
     albedo = interpolate(geometry.colours)
     textured = (geometry.texture[face] >= 0).nonzero()[:, 0]
@@ -52,12 +54,6 @@ def shade_reference(
     height, width = raster.face.shape[1:]
     picture = scene.background[:, None, None, :].to(colour.dtype).expand(-1, height, width, -1)
     return picture.index_put((image, row, column), colour)
-
-
-def _back(corner: Tensor) -> Tensor:
-    """True for triangles [P, 3, 3] seen from behind: their area is positive, as y runs down."""
-    u, v = corner[:, 1, :2] - corner[:, 0, :2], corner[:, 2, :2] - corner[:, 0, :2]
-    return u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0] > 0
 
 
 def _texels(geometry: Geometry, world: World, face: Tensor, corner: Tensor, weights: Tensor) -> Tensor:

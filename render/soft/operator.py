@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from render.attributes import Attributes, carried
+from render.attributes import Attributes, background_rows, carried
 from render.compilation import load_unique
 from render.launch import REAL, in_threads, launch, part, thread_count, view
 from render.soft.kernels import kernels
@@ -100,7 +100,7 @@ def soft_rasterize(
     _check(vertices, image_size, sigma, gamma)
     surface = carried(attributes, vertices, triangles, copies)
     pictures = copies * triangles.image_count
-    behind = _background(background, vertices, pictures, surface.channels)
+    behind = _dense(background_rows(background, vertices, pictures, surface.channels))
     settings = _Settings(
         triangles=triangles,
         index=surface.index,
@@ -342,23 +342,6 @@ def _dense(tensor: Tensor) -> Tensor:
     if tensor.is_contiguous() and tensor.stride(-1) == 1 and tensor.numel() > 0:
         return tensor
     return tensor.clone(memory_format=torch.contiguous_format)
-
-
-def _background(background: Tensor | None, vertices: Tensor, pictures: int, channels: int) -> Tensor:
-    """[1, C], or [B, C] where pictures differ."""
-    if background is None:
-        return vertices.new_zeros(1, channels)
-    if background.shape not in ((channels,), (pictures, channels)):
-        raise ValueError(
-            f"background must have shape [{channels}] or [{pictures}, {channels}], "
-            f"got {list(background.shape)}"
-        )
-    if background.dtype != vertices.dtype or background.device != vertices.device:
-        raise ValueError(
-            f"background must be {vertices.dtype} on {vertices.device} as the vertices are, "
-            f"got {background.dtype} on {background.device}"
-        )
-    return _dense(background.reshape(-1, channels))
 
 
 def _check(vertices: Tensor, image_size: tuple[int, int], sigma: float, gamma: float) -> None:
