@@ -9,7 +9,7 @@ from torch import Tensor
 
 from inverse.least_differences import Judge
 from inverse.losses import Evidence
-from scenes import Scene
+from scenes import Scene, World
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,75 @@ class RefineSettings:
     side: int = 64  # [px] longer side of the pictures of the first half; the second half has twice as many
 
 
+class Descent:
+    """A strategy's gradient of the blurred squared difference, followed from each of B scenes.
+
+    Adam (Kingma and Ba 2015) on theta, each entry in units of the step that moves an outline by the picture's
+    longer side, so that metres, radians and colours go equally fast. Blur and stride go from coarse to fine.
+    A scene whose gradient is not finite stays where it is.
+
+    Args:
+        render: `render.differentiable(engine, strategy)`.
+        world: Says what is free, and its ranges.
+        scenes: B starts.
+        unit: Those steps, [B, P].
+        settings: See `RefineSettings`; its `steps` and `side` are the caller's business.
+        device: Where the strategy runs; theta stays on the CPU.
+    """
+
+    def __init__(
+        self,
+        render: torch.nn.Module,
+        world: World,
+        scenes: Scene,
+        unit: Float[Tensor, "batch parameter"],
+        settings: RefineSettings,
+        *,
+        device: str = "cpu",
+    ) -> None:
+        self.render, self.world, self.like = render, world, scenes
+        self.settings, self.device = settings, device
+        self.base = world.pack(scenes).detach()
+        self.unit = unit * world.active(scenes)
+        self.shift = torch.zeros_like(self.base, requires_grad=True)
+        self.optimiser = torch.optim.Adam([self.shift], lr=settings.stride, betas=(0.8, 0.95))
+
+    @property
+    def theta(self) -> Float[Tensor, "batch parameter"]:
+        """Where the scenes are now."""
+        return (self.base + self.shift * self.unit).detach()
+
+    @property
+    def scenes(self) -> Scene:
+        """The scenes as they are now."""
+        return self.world.unpack(self.theta, like=self.like)
+
+    def step(
+        self, picture: Float[Tensor, "batch height width 3"], done: float
+    ) -> Float[Tensor, "batch height width 3"]:
+        """Go one step; the pictures before it are returned.
+
+        Args:
+            picture: What each scene is to look like; its size is that of the pictures drawn.
+            done: How far the way is gone, in [0, 1].
+        """
+        from render.blur import blurred_squared_error
+
+        s, size = self.settings, (picture.shape[1], picture.shape[2])
+        sigma = max(size) * s.coarse * (s.fine / s.coarse) ** done
+        self.optimiser.param_groups[0]["lr"] = s.stride * s.shrink**done
+        now = self.world.unpack(self.base + self.shift * self.unit, like=self.like)
+        image = self.render(now.to(self.device), size).cpu()
+        loss = blurred_squared_error(image, picture, sigma).sum()
+        (gradient,) = torch.autograd.grad(loss, self.shift)
+        self.shift.grad = torch.where(gradient.isfinite().all(1, keepdim=True), gradient, 0.0)
+        self.optimiser.step()
+        with torch.no_grad():
+            world = self.world
+            self.shift.copy_(_bounded(self.base, self.shift, self.unit, world.low, world.high, world.units))
+        return image.detach()
+
+
 def descend(
     render: torch.nn.Module,
     judge: Judge,
@@ -32,11 +101,7 @@ def descend(
     *,
     device: str = "cpu",
 ) -> Scene:
-    """Follow the strategy's gradient of the blurred squared difference from each of K scenes.
-
-    Adam (Kingma and Ba 2015) on theta, each entry in units of the step that moves an outline by one pixel, so
-    that metres, radians and colours go equally fast. Blur, stride and picture size go from coarse to fine. A
-    scene whose gradient is not finite stays where it is.
+    """Follow the strategy's gradient from each of K scenes, see `Descent`; the pictures grow on the way.
 
     Args:
         render: `render.differentiable(engine, strategy)`.
@@ -48,36 +113,21 @@ def descend(
     Returns:
         For each start the scene met whose unblurred picture was best in the last third, K scenes.
     """
-    from render.blur import blurred_squared_error
-
-    world = judge.world
-    base = world.pack(scenes).detach()
     unit = torch.cat([judge.steps(scenes[k], 1.0)[None] for k in range(len(scenes))])
-    unit = unit * world.active(scenes) * max(judge.evidence.size)
-    shift = torch.zeros_like(base, requires_grad=True)
-    optimiser = torch.optim.Adam([shift], lr=settings.stride, betas=(0.8, 0.95))
-    best, best_cost = base.clone(), torch.full((len(scenes),), torch.inf)
+    descent = Descent(render, judge.world, scenes, unit * max(judge.evidence.size), settings, device=device)
+    best, best_cost = descent.theta, torch.full((len(scenes),), torch.inf)
     for step in range(settings.steps):
         done = step / max(1, settings.steps - 1)
         evidence = _evidence(judge.evidence, settings.side * (2 if done > 0.5 else 1))
-        sigma = max(evidence.size) * settings.coarse * (settings.fine / settings.coarse) ** done
-        optimiser.param_groups[0]["lr"] = settings.stride * settings.shrink**done
-        now = world.unpack(base + shift * unit, like=scenes)
-        image = render(now.to(device), evidence.size).cpu()
+        met = descent.theta
+        image = descent.step(evidence.image.expand(len(scenes), -1, -1, -1), done)
         judge.renders += len(scenes)
-        target = evidence.image.expand(len(scenes), -1, -1, -1)
-        (gradient,) = torch.autograd.grad(blurred_squared_error(image, target, sigma).sum(), shift)
         if done > 2 / 3:
-            with torch.no_grad():
-                cost = evidence.cost(image).mean((1, 2))
-                better = cost < best_cost
-                best_cost = torch.where(better, cost, best_cost)
-                best = torch.where(better[:, None], base + shift * unit, best)
-        shift.grad = torch.where(gradient.isfinite().all(1, keepdim=True), gradient, 0.0)
-        optimiser.step()
-        with torch.no_grad():
-            shift.copy_(_bounded(base, shift, unit, world.low, world.high, world.units))
-    return world.unpack(best, like=scenes).detach()
+            cost = evidence.cost(image).mean((1, 2))
+            better = cost < best_cost
+            best_cost = torch.where(better, cost, best_cost)
+            best = torch.where(better[:, None], met, best)
+    return judge.world.unpack(best, like=scenes).detach()
 
 
 def _evidence(evidence: Evidence, side: int) -> Evidence:
