@@ -16,6 +16,10 @@ from torch import Tensor
 from render.engine import Engine
 from scenes.scene import Scene
 
+_LEAST = 0.1  # of the lower end of what must be positive
+_USUAL = 0.05  # `width` of what nothing more is known of
+_WIDTHS = {"position": 0.025, "rotation": 0.03, "scale": 0.2, "camera": 0.01}  # move outlines by 1 to 3 %
+
 
 @dataclass(frozen=True, eq=False)
 class Observation:
@@ -36,14 +40,21 @@ class BlackBox(Protocol):
 
     Attributes:
         low, high: Range of each entry of theta, [P].
+        width: Share of its range by which each entry changes the answer clearly, yet not beyond recognition;
+            where searches may begin, [P].
         slot_of: The slot each entry belongs to, -1 for what belongs to all, [P].
         active: True where an entry has an effect, [B, P].
     """
 
     low: Float[Tensor, "parameter"]
     high: Float[Tensor, "parameter"]
+    width: Float[Tensor, "parameter"]
     slot_of: Int[Tensor, "parameter"]
     active: Bool[Tensor, "batch parameter"]
+
+    def unperturbed(self) -> Observation:
+        """The answers about the B things as they are: one question each, N = 1."""
+        ...
 
     def observe(self, theta: Float[Tensor, "batch question parameter"]) -> Observation:
         """The answers to N questions about each of B things; theta may lie outside its range."""
@@ -62,20 +73,39 @@ class SceneBox:
     def __init__(self, engine: Engine, scenes: Scene, size: tuple[int, int] | None = None) -> None:
         world = engine.world
         self.engine = engine
-        self.scenes = scenes.detach()
+        self.scenes = scenes.detach().to("cpu")
         self.size = size
         self.low, self.high = world.low, world.high
+        self.width = torch.tensor([_WIDTHS.get(group, _USUAL) for group in world.groups])
         self.slot_of = torch.tensor(world.slot_of)
-        self.active = world.active(scenes)
+        self.active = world.active(self.scenes)
+        factors = torch.tensor(
+            [
+                g == "scale" or name == "camera.focal"
+                for g, name in zip(world.groups, world.names, strict=True)
+            ]
+        )
+        self._least = torch.where(factors, _LEAST * world.low, -torch.inf)
+
+    def unperturbed(self) -> Observation:
+        """The engine's pictures of the scenes, bit for bit; packing and unpacking would round."""
+        return self._draw(self.scenes, 1)
 
     def observe(self, theta: Float[Tensor, "batch question parameter"]) -> Observation:
-        """Pictures [B, N, H, W, 3] and, where the engine has them, what each pixel sees."""
+        """Pictures [B, N, H, W, 3] and, where the engine has them, what each pixel sees.
+
+        Engines refuse sizes and focal lengths that are not positive: below a tenth of the range's lower end
+        they are drawn as that.
+        """
         batch, count = theta.shape[:2]
         which = torch.arange(batch).repeat_interleave(count)
-        scenes = self.engine.world.unpack(theta.detach().flatten(0, 1), like=self.scenes[which])
+        theta = torch.maximum(theta.detach().flatten(0, 1), self._least)
+        return self._draw(self.engine.world.unpack(theta, like=self.scenes[which]), count)
+
+    def _draw(self, scenes: Scene, count: int) -> Observation:
         frame = self.engine.render(scenes, size=self.size)
-        owner = None if frame.instance_id is None else frame.instance_id.unflatten(0, (batch, count))
-        return Observation(frame.rgb.unflatten(0, (batch, count)), owner)
+        owner = None if frame.instance_id is None else frame.instance_id.unflatten(0, (-1, count))
+        return Observation(frame.rgb.unflatten(0, (-1, count)), owner)
 
 
 class Simulator:
@@ -130,13 +160,19 @@ class Simulator:
 
 
 class SimulatorBox:
-    """A simulator that is asked about B vectors."""
+    """A simulator that is asked about B vectors theta, [B, P], and others near them."""
 
-    def __init__(self, simulator: Simulator, batch: int) -> None:
+    def __init__(self, simulator: Simulator, theta: Float[Tensor, "batch parameter"]) -> None:
         self.simulator = simulator
+        self.theta = theta.detach()
         self.low, self.high = simulator.low, simulator.high
+        self.width = torch.full_like(simulator.low, _USUAL)
         self.slot_of = torch.full_like(simulator.low, -1, dtype=torch.long)
-        self.active = torch.ones(batch, len(simulator.low), dtype=torch.bool)
+        self.active = torch.ones(theta.shape, dtype=torch.bool)
+
+    def unperturbed(self) -> Observation:
+        """The function's answers about the vectors themselves, [B, 1, ...]."""
+        return self.observe(self.theta[:, None])
 
     def observe(self, theta: Float[Tensor, "batch question parameter"]) -> Observation:
         """The function's answers, [B, N, ...]."""
@@ -160,7 +196,7 @@ def asked(
     if isinstance(source, Simulator):
         if not isinstance(subject, Tensor) or size is not None:
             raise ValueError("a simulator is asked about vectors [B, P], without a size")
-        return subject, SimulatorBox(source, len(subject))
+        return subject, SimulatorBox(source, subject)
     if not isinstance(subject, Scene):
         raise ValueError(f"an engine is asked about a Scene, got {type(subject).__name__}")
     _all_free(source, subject)
