@@ -12,7 +12,7 @@ from torch import Tensor
 from scenes.scene import Scene
 from scenes.world import World
 
-ENGINES = ("opengl", "software")
+ENGINES = ("opengl", "software", "command")
 
 
 class EngineError(RuntimeError):
@@ -78,13 +78,17 @@ def open_engine(name: str, world: World, *, size: tuple[int, int] = (128, 128), 
     """The engine called `name`, ready to draw scenes of `world`.
 
     Args:
-        name: "opengl", "software", or "auto": OpenGL where it can be opened, else software with a warning.
+        name: "opengl" and "software", the bundled ones; "auto": OpenGL where it can be opened, else software
+            with a warning; "command", any program that turns a .glb into a picture.
+            "command:f3d {scene} ..." says in one which program.
         world: Whose assets the scenes index.
         size: (H, W) of the pictures [px].
-        options: Passed to the engine, for example `samples=2` (supersampling per axis).
+        options: Passed to the engine, for example `samples=2`; see `SoftwareEngine`, `OpenGLEngine`,
+            `CommandEngine`.
 
     Raises:
-        ValueError: If there is no such engine; the message suggests the nearest name.
+        ValueError: If there is no such engine (the message suggests the nearest name), or an option is out of
+            range.
         EngineError: If the engine cannot run here; the message says what to install.
     """
     if name == "auto":
@@ -97,10 +101,19 @@ def open_engine(name: str, world: World, *, size: tuple[int, int] = (128, 128), 
         return _open_opengl(world, size, options)
     if name == "software":
         return _open_software(world, size, options)
+    kind, colon, command = name.partition(":")
+    if kind == "command":
+        return _open_command(world, size, {**options, "command": command} if colon else options)
     choices = (*ENGINES, "auto")
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"there is no engine {name!r}, only {', '.join(choices)}{hint}")
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """Raise ValueError for a size (H, W) that no engine draws."""
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"size must be (H, W), at least 1 px each, got {size}")
 
 
 def _open_opengl(world: World, size: tuple[int, int], options: dict[str, Any]) -> Engine:
@@ -113,3 +126,11 @@ def _open_software(world: World, size: tuple[int, int], options: dict[str, Any])
     from render.software import SoftwareEngine
 
     return SoftwareEngine(world, size=size, **options)
+
+
+def _open_command(world: World, size: tuple[int, int], options: dict[str, Any]) -> Engine:
+    from render.command import EXAMPLE, CommandEngine
+
+    if "command" not in options:
+        raise ValueError(f'the engine "command" must be told which, for example "command:{EXAMPLE}"')
+    return CommandEngine(world, size=size, **options)
