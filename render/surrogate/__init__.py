@@ -1,0 +1,7 @@
+"""The strategy "surrogate": networks that imitate what gives no gradients, everywhere or around one point."""
+
+from render.surrogate.function import FunctionSurrogate, fit_surrogate
+from render.surrogate.gradients import SurrogateGradients
+from render.surrogate.local import LocalSurrogate
+
+__all__ = ["FunctionSurrogate", "LocalSurrogate", "SurrogateGradients", "fit_surrogate"]
