@@ -18,6 +18,7 @@ from torch import Tensor
 from render.engine import EngineError, Frame, check_size
 from render.layout import Arranger
 from render.picture import Picture, PictureError, load_picture
+from render.pinhole import skewed_pixels, zoomed
 from render.program import Program
 from scenes.gltf import save_scene
 from scenes.scene import Camera, Scene
@@ -27,8 +28,6 @@ PLACEHOLDERS = ("scene", "image", "width", "height")
 EXAMPLE = (
     "f3d {scene} --output={image} --resolution={width},{height} --camera-index=0 --no-background --dry-run"
 )
-
-_SQUARE = 1e-3  # a pixel counts as square where its sides differ by a smaller share
 
 
 class CommandEngine:
@@ -106,7 +105,8 @@ class CommandEngine:
         check_size(size)
         scene = scene.detach().to("cpu")
         self._arranger.arrange(scene)  # refuses what cannot be drawn
-        self._warn_of_pixels(scene.camera, size)
+        scene = replace(scene, camera=zoomed(scene.camera, size))
+        self._warn_of_pixels(scene.camera)
         pictures = [torch.empty(0, *size, 3)]
         running: deque[_Run] = deque()
         with tempfile.TemporaryDirectory(prefix="unrender-", ignore_cleanup_errors=True) as folder:
@@ -115,7 +115,7 @@ class CommandEngine:
                     if len(running) == self._workers:
                         pictures.append(running[0].picture())
                         running.popleft()
-                    running.append(self._start(scene[number], Path(folder) / f"{number:04d}", size))
+                    running.append(self._start(scene[number], Path(folder) / f"{number:04d}"))
                 pictures += [run.picture() for run in running]
             finally:
                 for run in running:
@@ -134,9 +134,9 @@ class CommandEngine:
     ) -> None:
         self.close()
 
-    def _start(self, scene: Scene, stem: Path, size: tuple[int, int]) -> "_Run":
+    def _start(self, scene: Scene, stem: Path) -> "_Run":
         """The program at work on one scene; its files are `stem` with the suffixes .glb, .png and .log."""
-        view = _centred(scene.camera, size)
+        view = _centred(scene.camera)
         model, image = stem.with_suffix(".glb"), stem.with_suffix(".png")
         save_scene(replace(scene, camera=view.camera), self.world, model)
         values = {
@@ -149,18 +149,12 @@ class CommandEngine:
         program = Program(arguments, log=stem.with_suffix(".log"), timeout=self._timeout)
         return _Run(program, image, view, scene.background)
 
-    def _warn_of_pixels(self, camera: Camera, size: tuple[int, int]) -> None:
+    def _warn_of_pixels(self, camera: Camera) -> None:
         """Warn, once, where pixels are not square."""
-        fx, fy = (camera.focal.double() * _zoom(camera, size)).unbind(-1)
-        skew = fy / fx
-        if self._warned or bool(((skew - 1.0).abs() < _SQUARE).all()):
-            return
-        self._warned = True
-        warnings.warn(
-            f"in {size[1]}x{size[0]} pixels the scene's camera has pixels {float(skew[0]):.3f} times as wide "
-            "as high, which many programs cannot draw: better ask for a size in the camera's proportions",
-            stacklevel=3,
-        )
+        problem = skewed_pixels(camera)
+        if problem and not self._warned:
+            self._warned = True
+            warnings.warn(f"many programs draw square pixels only: {problem}", stacklevel=3)
 
 
 @dataclass(frozen=True)
@@ -177,26 +171,21 @@ class _View:
     columns: slice
 
 
-def _centred(camera: Camera, size: tuple[int, int]) -> _View:
-    """The smallest picture around that of `size` (H, W) whose middle is the principal point, to 1/4 px."""
-    height, width = size
-    zoom = _zoom(camera, size)
-    centre = camera.centre.double() * zoom
+def _centred(camera: Camera) -> _View:
+    """The smallest picture around the camera's own whose middle is the principal point, to 1/4 px."""
+    width, height = camera.width, camera.height
     # Pixels to add: to the right (below) where positive, to the left (above) where negative.
-    across, down = (round(2.0 * c - n) for c, n in zip(centre[0].tolist(), (width, height), strict=True))
+    across, down = (
+        round(2.0 * c - n) for c, n in zip(camera.centre[0].tolist(), (width, height), strict=True)
+    )
     column, row = max(-across, 0), max(-down, 0)
     drawn = replace(
         camera,
-        focal=(camera.focal.double() * zoom).to(camera.focal.dtype),
-        centre=(centre + centre.new_tensor([column, row])).to(camera.centre.dtype),
+        centre=camera.centre + camera.centre.new_tensor([column, row]),
         width=width + abs(across),
         height=height + abs(down),
     )
     return _View(drawn, slice(row, row + height), slice(column, column + width))
-
-
-def _zoom(camera: Camera, size: tuple[int, int]) -> Tensor:
-    return torch.tensor([size[1] / camera.width, size[0] / camera.height], dtype=torch.float64)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from scenes.scene import Scene
 from scenes.world import World
 
-ENGINES = ("opengl", "software", "command")
+ENGINES = ("opengl", "software", "mitsuba", "command")
 
 
 class EngineError(RuntimeError):
@@ -79,12 +79,12 @@ def open_engine(name: str, world: World, *, size: tuple[int, int] = (128, 128), 
 
     Args:
         name: "opengl" and "software", the bundled ones; "auto": OpenGL where it can be opened, else software
-            with a warning; "command", any program that turns a .glb into a picture.
-            "command:f3d {scene} ..." says in one which program.
+            with a warning; "mitsuba", a path tracer; "command", any program that turns a .glb into a
+            picture. "command:f3d {scene} ..." says in one which program.
         world: Whose assets the scenes index.
         size: (H, W) of the pictures [px].
         options: Passed to the engine, for example `samples=2`; see `SoftwareEngine`, `OpenGLEngine`,
-            `CommandEngine`.
+            `MitsubaEngine`, `CommandEngine`.
 
     Raises:
         ValueError: If there is no such engine (the message suggests the nearest name), or an option is out of
@@ -101,6 +101,8 @@ def open_engine(name: str, world: World, *, size: tuple[int, int] = (128, 128), 
         return _open_opengl(world, size, options)
     if name == "software":
         return _open_software(world, size, options)
+    if name == "mitsuba":
+        return _open_mitsuba(world, size, options)
     kind, colon, command = name.partition(":")
     if kind == "command":
         return _open_command(world, size, {**options, "command": command} if colon else options)
@@ -126,6 +128,12 @@ def _open_software(world: World, size: tuple[int, int], options: dict[str, Any])
     from render.software import SoftwareEngine
 
     return SoftwareEngine(world, size=size, **options)
+
+
+def _open_mitsuba(world: World, size: tuple[int, int], options: dict[str, Any]) -> Engine:
+    from render.mitsuba import MitsubaEngine
+
+    return MitsubaEngine(world, size=size, **options)
 
 
 def _open_command(world: World, size: tuple[int, int], options: dict[str, Any]) -> Engine:

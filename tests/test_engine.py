@@ -18,7 +18,7 @@ def world():
 def test_unknown_name_suggests_the_nearest(world):
     with pytest.raises(ValueError, match=r"no engine 'opengel'.*did you mean 'opengl'"):
         open_engine("opengel", world)
-    with pytest.raises(ValueError, match=r"only opengl, software, .*command, auto$"):
+    with pytest.raises(ValueError, match=r"only opengl, software, mitsuba, command, auto$"):
         open_engine("zzzz", world)
 
 
@@ -59,6 +59,12 @@ def test_without_opengl_says_what_to_install(world, monkeypatch):
         open_engine("opengl", world)
 
 
-def test_import_leaves_opengl_alone():
-    code = "import render, sys; assert not {'moderngl', 'warp', 'trimesh'} & set(sys.modules)"
+def test_without_mitsuba_names_the_extra(world, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mitsuba", None)
+    with pytest.raises(EngineError, match=r'needs the package mitsuba: pip install "unrender\[mitsuba\]"'):
+        open_engine("mitsuba", world)
+
+
+def test_import_leaves_engines_alone():
+    code = "import render, sys; assert not {'mitsuba', 'moderngl', 'warp', 'trimesh'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
