@@ -18,7 +18,7 @@ from scenes.scene import Scene
 
 _LEAST = 0.1  # of the lower end of what must be positive
 _USUAL = 0.05  # `width` of what nothing more is known of
-_WIDTHS = {"position": 0.025, "rotation": 0.03, "scale": 0.2, "camera": 0.01}  # move outlines by 1 to 3 %
+_WIDTHS = {"position": 0.025, "rotation": 0.03, "scale": 0.2, "colour": 0.1, "camera": 0.01}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +42,7 @@ class BlackBox(Protocol):
         low, high: Range of each entry of theta, [P].
         width: Share of its range by which each entry changes the answer clearly, yet not beyond recognition;
             where searches may begin, [P].
+        ends: True where the range has ends to keep within; other entries are angles that may go round, [P].
         slot_of: The slot each entry belongs to, -1 for what belongs to all, [P].
         active: True where an entry has an effect, [B, P].
     """
@@ -49,6 +50,7 @@ class BlackBox(Protocol):
     low: Float[Tensor, "parameter"]
     high: Float[Tensor, "parameter"]
     width: Float[Tensor, "parameter"]
+    ends: Bool[Tensor, "parameter"]
     slot_of: Int[Tensor, "parameter"]
     active: Bool[Tensor, "batch parameter"]
 
@@ -77,15 +79,12 @@ class SceneBox:
         self.size = size
         self.low, self.high = world.low, world.high
         self.width = torch.tensor([_WIDTHS.get(group, _USUAL) for group in world.groups])
+        named = list(zip(world.names, world.units, strict=True))
+        self.ends = torch.tensor([unit != "rad" or name.endswith("elevation") for name, unit in named])
         self.slot_of = torch.tensor(world.slot_of)
         self.active = world.active(self.scenes)
-        factors = torch.tensor(
-            [
-                g == "scale" or name == "camera.focal"
-                for g, name in zip(world.groups, world.names, strict=True)
-            ]
-        )
-        self._least = torch.where(factors, _LEAST * world.low, -torch.inf)
+        positive = [name == "camera.focal" or name.endswith(".scale") for name in world.names]
+        self._least = torch.where(torch.tensor(positive), _LEAST * world.low, -torch.inf)
 
     def unperturbed(self) -> Observation:
         """The engine's pictures of the scenes, bit for bit; packing and unpacking would round."""
@@ -167,6 +166,7 @@ class SimulatorBox:
         self.theta = theta.detach()
         self.low, self.high = simulator.low, simulator.high
         self.width = torch.full_like(simulator.low, _USUAL)
+        self.ends = torch.ones_like(simulator.low, dtype=torch.bool)
         self.slot_of = torch.full_like(simulator.low, -1, dtype=torch.long)
         self.active = torch.ones(theta.shape, dtype=torch.bool)
 
