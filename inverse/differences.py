@@ -1,4 +1,4 @@
-"""Central differences of a loss of supersampled pictures, and how far gradients agree with them."""
+"""Central differences of a loss of an engine's supersampled pictures: what gradients are compared with."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from inverse.losses import resize
 from render.blackbox import SceneBox
 from render.engine import Engine
-from scenes import Scene, World
+from scenes import Scene
 
 
 def central_differences(
@@ -59,37 +59,6 @@ def _loss(
     box: SceneBox, theta: Tensor, loss: Callable[[Tensor], Tensor], size: tuple[int, int]
 ) -> Float[Tensor, "batch"]:
     return loss(averaged(box.observe(theta[:, None]).value[:, 0].double(), size))
-
-
-def agreement(
-    gradient: Float[Tensor, "batch parameter"],
-    truth: Float[Tensor, "batch parameter"],
-    world: World,
-    unit: Float[Tensor, "*batch parameter"],
-) -> dict[str, tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]]:
-    """How far gradients agree with the truth, for each kind of entry apart (position, rotation, ...).
-
-    Args:
-        gradient: Derivatives in question, [B, P].
-        truth: What they are compared with, [B, P].
-        world: Names the kinds, `World.groups`.
-        unit: Of each entry, [P] or [B, P]: derivatives are taken by multiples of it, so that a light's angle
-            and its strength can be added. Steps of equal effect on the picture suit.
-
-    Returns:
-        By kind the cosine, and the gradient's length relative to the truth's, [B] each; NaN where the truth
-        is 0 in all entries of the kind. The cosine with a gradient of 0 is 0.
-    """
-    found = {}
-    for kind in dict.fromkeys(world.groups):
-        entries = torch.tensor([group == kind for group in world.groups])
-        ours, true = ((g.double() * unit)[:, entries] for g in (gradient, truth))
-        product, length = (ours * true).sum(1), true.norm(dim=1)
-        cosine = product / (ours.norm(dim=1) * length).clamp_min(1e-300)
-        seen = length > 0.0
-        ratio = ours.norm(dim=1) / length
-        found[kind] = (torch.where(seen, cosine, torch.nan), torch.where(seen, ratio, torch.nan))
-    return found
 
 
 def averaged(

@@ -1,4 +1,4 @@
-"""Differences of supersampled pictures, held to derivatives known by hand; agreement, to vectors."""
+"""Differences of supersampled pictures, held to derivatives known by hand; and the score, held to them."""
 
 import math
 from dataclasses import replace
@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 from small_world import small_world
+from supersampled import agreement
 from torch.testing import assert_close
 
-from inverse.differences import agreement, averaged, central_differences
+from inverse.differences import averaged, central_differences
 from inverse.least_differences import Judge
 from inverse.losses import Evidence
 from render import open_engine
@@ -79,31 +80,6 @@ def test_averages_are_of_light():
     assert_close(averaged(image, (1, 1)), half)
 
 
-def test_agreement_by_kind():
-    """Cosine and length; units weigh what cannot be added; nothing is said where nothing changes."""
-    world = small_world()
-    truth = torch.zeros(2, len(world.names), dtype=torch.float64)
-    at = {name: i for i, name in enumerate(world.names)}
-    truth[0, at["object0.x"]], truth[0, at["object1.y"]] = 3.0, 4.0
-    truth[1, at["light.azimuth"]], truth[1, at["light.intensity"]] = 1.0, 10.0
-    gradient = torch.zeros_like(truth)
-    gradient[0, at["object0.x"]], gradient[0, at["light.azimuth"]] = 2.5, 1.0
-    gradient[1, at["light.azimuth"]] = -1.0
-    unit = torch.ones(len(world.names))
-    unit[at["light.intensity"]] = 0.1
-    found = agreement(gradient, truth, world, unit)
-    assert list(found) == ["position", "rotation", "scale", "colour", "light"]
-    cosine, length = found["position"]
-    assert cosine[0] == pytest.approx(0.6)
-    assert length[0] == pytest.approx(0.5)
-    assert cosine[1].isnan()
-    assert length[1].isnan()
-    assert found["light"][0][1] == pytest.approx(-math.sqrt(0.5))
-    assert found["light"][0][0].isnan()
-    same = agreement(truth, truth, world, unit)
-    assert same["position"][0][0] == pytest.approx(1.0)
-
-
 @pytest.fixture(scope="module")
 def cubes(cube):
     with open_engine("software", cube, size=(64, 64), shadows=False) as opened:
@@ -117,24 +93,21 @@ def tables(table):
 
 
 def test_score_agrees_with_differences_on_cubes(cube, cubes):
-    """The median cosine from 64 perturbed pictures; a wrong sign could not be mistaken for it."""
-    cosines = []
-    for seed in range(5):
-        start, loss, steps = problem(cubes, cube.sample(1, generator=seeded(seed)), seed)
-        cosines.append(float(score_agreement(cubes, start, loss, steps)["rotation"][0]))
-    assert torch.tensor(cosines).median() > 0.9
+    """The median cosine from 64 perturbed pictures."""
+    found = [
+        cosines(cubes, *problem(cubes, cube.sample(1, generator=seeded(seed)), seed)) for seed in range(5)
+    ]
+    assert torch.tensor([f["rotation"] for f in found]).median() > 0.9
 
 
 def test_score_agrees_with_differences_on_a_table(table, tables):
     """Each kind of entry, of a book that is turned and a block: both change with each of theirs."""
-    found = {}
+    found = []
     for seed in range(3):
-        truth = table.sample(1, generator=seeded(seed))
-        truth = replace(truth, asset=torch.tensor([[3, 2]]))
-        start, loss, steps = problem(tables, truth, seed)
-        for kind, (cosine, _) in score_agreement(tables, start, loss, steps).items():
-            found.setdefault(kind, []).append(float(cosine))
-    medians = {kind: float(torch.tensor(values).median()) for kind, values in found.items()}
+        truth = replace(table.sample(1, generator=seeded(seed)), asset=torch.tensor([[3, 2]]))
+        found.append(cosines(tables, *problem(tables, truth, seed)))
+    medians = {kind: float(torch.tensor([f[kind] for f in found]).median()) for kind in found[0]}
+    assert set(medians) == {"position", "rotation", "scale", "colour", "light"}
     assert min(medians.values()) > 0.5, medians
 
 
@@ -158,11 +131,15 @@ def problem(engine, truth, seed):
     return start, loss, steps
 
 
-def score_agreement(engine, start, loss, steps):
-    """Of the estimate with the differences, by kind."""
+def cosines(engine, start, loss, steps):
+    """Of the score's estimate with the differences, by kind."""
     world = engine.world
     truth = central_differences(engine, start, loss, steps, samples=2)
     theta = world.pack(start).requires_grad_()
     value = loss(ScoreGradients(engine)(world.unpack(theta, like=start))).sum()
     (gradient,) = torch.autograd.grad(value, theta)
-    return agreement(gradient, truth, world, steps)
+    found = {}
+    for kind in dict.fromkeys(world.groups):
+        entries = torch.tensor([group == kind for group in world.groups])
+        found[kind] = agreement((gradient * steps)[0, entries], (truth * steps)[0, entries])[1]
+    return found
