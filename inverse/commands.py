@@ -1,6 +1,5 @@
 """The work behind each command of the command line."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import singledispatch
@@ -13,8 +12,10 @@ from inverse.files import OutputError, output_folder
 from inverse.picture import PictureError, fitted, read_mask, read_picture, writable_suffix, write_picture
 from inverse.recoveryfile import RecoveryFileError, load_scene, load_start, world_of, write_truth
 from render.compilation import KernelError
-from render.differentiable import OPERATORS, STRATEGIES
+from render.differentiable import STRATEGIES
 from render.engine import ENGINES, EngineError, open_engine
+from render.manual import OPERATORS
+from render.names import check_name
 from scenes import WorldError
 from scenes.frommeshes import from_meshes
 from scenes.gltf import SceneFileError
@@ -209,10 +210,10 @@ def _size(scene: Scene, height: int | None) -> tuple[int, int]:
 
 
 def _check_name(what: str, name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        close = difflib.get_close_matches(name, known, 1, cutoff=0.5)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise UsageError(f"there is no {what} {name!r}, only {', '.join(known)}{hint}")
+    try:
+        check_name(what, name, known)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _check_device(device: str) -> None:

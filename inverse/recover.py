@@ -53,7 +53,7 @@ def recover(
     Args:
         image: sRGB-encoded in [0, 1], of the world's camera's width and height; or a file.
         world: What may be in the picture.
-        strategy: Whose gradients refine; see `render.differentiable`.
+        strategy: Whose gradients refine; see `render.differentiable`. "surrogate" is the local kind.
         operator: Of the manual strategy.
         engine: Whose pictures are compared: "auto", "opengl" or "software".
         mask: Where the objects are, if that is known. Without one a uniform background gives it.
@@ -93,7 +93,7 @@ def recover(
         open_engine(engine, world, size=size) as opened,
         tqdm(disable=not progress, unit=" pictures", leave=False) as bar,
     ):
-        render = differentiable(opened, strategy, operator=operator)
+        render = differentiable(opened, strategy, **_options(strategy, operator))
         judge = Judge(opened, world, evidence)
         judge.watch = record = _Record(bar)
         sketcher = Sketcher(world, exposed=not free)
@@ -111,6 +111,11 @@ def recover(
                 found = _refined(judge, search, found, render, settings, device)
             fit = found if fit is None or found.total < fit.total else fit
         return _recovery(judge, fit, record, strategy, operator, seed)
+
+
+def _options(strategy: str, operator: str) -> dict[str, str]:
+    """Of a strategy: as a user would choose who only names it."""
+    return {"manual": {"operator": operator}, "surrogate": {"kind": "local"}}.get(strategy, {})
 
 
 class _Record:

@@ -81,6 +81,8 @@ class Descent:
         s, size = self.settings, (picture.shape[1], picture.shape[2])
         sigma = max(size) * s.coarse * (s.fine / s.coarse) ** done
         self.optimiser.param_groups[0]["lr"] = s.stride * s.shrink**done
+        if hasattr(self.render, "progress"):  # widths of strategies that perturb, narrower towards the end
+            self.render.progress = done  # type: ignore[assignment]  # not every strategy has it
         now = self.world.unpack(self.base + self.shift * self.unit, like=self.like)
         image = self.render(now.to(self.device), size).cpu()
         loss = blurred_squared_error(image, picture, sigma).sum()

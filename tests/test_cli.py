@@ -117,7 +117,7 @@ def test_arguments_that_do_not_parse(capsys, monkeypatch, arguments, message, ut
         ([], "either --world (cube, tabletop, or a world file of your own), or --asset"),
         (
             ["--world", "cube", "--strategy", "manuel"],
-            "no strategy 'manuel', only manual; did you mean 'manual'?",
+            "no strategy 'manuel', only manual, autodiff, surrogate, score; did you mean 'manual'?",
         ),
         (
             ["--world", "cube", "--operator", "layer"],

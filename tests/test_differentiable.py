@@ -213,8 +213,14 @@ def test_empty_scenes(engine):
 @pytest.mark.parametrize(
     ("strategy", "options", "message"),
     [
-        ("manul", {}, "no strategy 'manul', only manual; did you mean 'manual'"),
-        ("surrogate", {}, "no strategy 'surrogate', only manual"),
+        (
+            "manul",
+            {},
+            "no strategy 'manul', only manual, autodiff, surrogate, score; did you mean 'manual'",
+        ),
+        ("manual", {"operators": "edge"}, "no option of the strategy 'manual' 'operators'.*mean 'operator'"),
+        ("surrogate", {}, "the strategy 'surrogate' needs a network that imitates the engine"),
+        ("surrogate", {"kind": "locale"}, "no kind 'locale', only trained, local; did you mean 'local'"),
         (
             "manual",
             {"operator": "edges"},
@@ -268,3 +274,11 @@ def test_cube_turned_by_20_degrees_comes_back():
     off = torch.rad2deg(2 * cosine.acos())[:, 0]
     assert (off < 1.0).float().mean() >= 0.9
     assert off.median() < 0.4
+
+
+def test_simulators_draw_no_pictures():
+    simulator = Simulator(lambda theta: theta, [0.0], [1.0])
+    for strategy in ("manual", "autodiff"):
+        with pytest.raises(ValueError, match=f"'{strategy}' differentiates pictures.*'surrogate' or 'score'"):
+            differentiable(simulator, strategy)
+    assert differentiable(simulator, "score")(torch.tensor([[0.25]])).tolist() == [[0.25]]

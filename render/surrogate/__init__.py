@@ -3,5 +3,6 @@
 from render.surrogate.function import FunctionSurrogate, fit_surrogate
 from render.surrogate.gradients import SurrogateGradients
 from render.surrogate.local import LocalSurrogate
+from render.surrogate.strategy import surrogate
 
-__all__ = ["FunctionSurrogate", "LocalSurrogate", "SurrogateGradients", "fit_surrogate"]
+__all__ = ["FunctionSurrogate", "LocalSurrogate", "SurrogateGradients", "fit_surrogate", "surrogate"]
