@@ -9,7 +9,7 @@ import torch
 from supersampled import SIZE, agreement, problem, small_world
 from torch.testing import assert_close
 
-from render import Frame, differentiable, open_engine
+from render import Frame, Simulator, differentiable, open_engine
 from render.blur import blurred_squared_error
 from scenes import World
 
