@@ -81,7 +81,7 @@ class CommandEngine:
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
         check_size(size)
-        self._template = _template(command)
+        self._template = template(command)
         if shutil.which(self._template[0]) is None:
             raise EngineError(
                 f"there is no program {self._template[0]!r} here: install it, or give its whole path"
@@ -216,8 +216,12 @@ class _Run:
         return _opaque(picture, self.background)[None, self.view.rows, self.view.columns]
 
 
-def _template(command: str | Sequence[str]) -> list[str]:
-    """The command's parts, each a format string in the placeholders."""
+def template(command: str | Sequence[str]) -> list[str]:
+    """The program and its arguments, each a format string in `PLACEHOLDERS`.
+
+    Raises:
+        ValueError: If the command has other placeholders, or lacks the scene or the image.
+    """
     try:
         parts = shlex.split(command) if isinstance(command, str) else list(command)
         fields = [field for part in parts for field in string.Formatter().parse(part)]

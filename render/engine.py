@@ -1,6 +1,5 @@
 """Engine: a black box that turns scenes into pictures, and `open_engine`, which finds one by name."""
 
-import difflib
 import warnings
 from dataclasses import dataclass
 from types import TracebackType
@@ -9,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from render.names import check_name
 from scenes.scene import Scene
 from scenes.world import World
 
@@ -91,25 +91,34 @@ def open_engine(name: str, world: World, *, size: tuple[int, int] = (128, 128), 
             range.
         EngineError: If the engine cannot run here; the message says what to install.
     """
+    check_engine(name)
     if name == "auto":
         try:
             return _open_opengl(world, size, options)
         except EngineError as error:
             warnings.warn(f"no OpenGL, drawing with the software engine: {error}", stacklevel=2)
             return _open_software(world, size, options)
-    if name == "opengl":
-        return _open_opengl(world, size, options)
-    if name == "software":
-        return _open_software(world, size, options)
-    if name == "mitsuba":
-        return _open_mitsuba(world, size, options)
+    kind, _, command = name.partition(":")
+    if command:
+        options = {**options, "command": command}
+    openers = {
+        "opengl": _open_opengl,
+        "software": _open_software,
+        "mitsuba": _open_mitsuba,
+        "command": _open_command,
+    }
+    return openers[kind](world, size, options)
+
+
+def check_engine(name: str) -> None:
+    """Raise ValueError, which says what would be right, for a name that `open_engine` does not take."""
     kind, colon, command = name.partition(":")
-    if kind == "command":
-        return _open_command(world, size, {**options, "command": command} if colon else options)
-    choices = (*ENGINES, "auto")
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"there is no engine {name!r}, only {', '.join(choices)}{hint}")
+    if colon and kind == "command":
+        from render.command import template
+
+        template(command)
+    else:
+        check_name("engine", name, (*ENGINES, "auto"))
 
 
 def check_size(size: tuple[int, int]) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 import render.engine
 from render import Engine, EngineError, open_engine
+from render.engine import check_engine
 from scenes import World
 
 
@@ -20,6 +21,14 @@ def test_unknown_name_suggests_the_nearest(world):
         open_engine("opengel", world)
     with pytest.raises(ValueError, match=r"only opengl, software, mitsuba, command, auto$"):
         open_engine("zzzz", world)
+
+
+def test_names_of_commands_are_checked_whole():
+    check_engine("command:true {scene} {image}")
+    with pytest.raises(ValueError, match=r"must say \{image\}"):
+        check_engine("command:true {scene}")
+    with pytest.raises(ValueError, match="no engine 'opengl:true'"):
+        check_engine("opengl:true")
 
 
 def test_opens_opengl_by_name(world, gl):
