@@ -89,6 +89,33 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Compare:
+    """Compare all ways to differentiate on one engine, and searches that need no gradients."""
+
+    world: Annotated[Positional[str], arg(metavar="WORLD")]
+    """A bundled world, a folder with a world.toml, or a world.toml."""
+    image: Annotated[Path | None, arg(metavar="IMAGE")] = None
+    """Compare on this picture, recovered first, in place of random scenes."""
+    out: Annotated[Path, arg(metavar="DIR")] = Path("comparison")
+    """Folder for comparison.md, comparison.csv, curves.png and strategies.png. Interrupted, the same command
+    goes on."""
+    scenes: Annotated[int, arg(metavar="N")] = 16
+    """Scenes on which gradients are held to differences of the engine's pictures."""
+    problems: Annotated[int, arg(metavar="N")] = 10
+    """Problems that each way has to solve from a start that is off."""
+    renders: Annotated[int, arg(metavar="N")] = 400
+    """Pictures that a problem may cost."""
+    seconds: Annotated[float, arg(metavar="S")] = 2.0
+    """Seconds that a problem may cost, in a second race."""
+    size: Annotated[int, arg(metavar="PX")] = 64
+    """Height of the pictures."""
+    engine: _Name = "auto"
+    """The renderer: opengl, software, mitsuba, or auto (OpenGL where there is one)."""
+    seed: Annotated[int, arg(metavar="N")] = 0
+    """Of scenes, starts and all that is random; races on seconds differ from run to run all the same."""
+
+
+@dataclass(frozen=True)
 class Doctor:
     """Say what works on this machine, and what to install."""
 
@@ -97,6 +124,7 @@ Command = (
     Annotated[Recover, subcommand("recover")]
     | Annotated[Render, subcommand("render")]
     | Annotated[Sample, subcommand("sample")]
+    | Annotated[Compare, subcommand("compare")]
     | Annotated[Doctor, subcommand("doctor")]
 )
 
@@ -135,13 +163,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _files(command: Recover | Render | Sample) -> list[Path]:
+def _files(command: Recover | Render | Sample | Compare) -> list[Path]:
     """Pictures and scenes to be read: looked for before PyTorch is imported, which takes seconds."""
     match command:
         case Recover():
             return [f for f in (command.image, command.mask, command.start) if f is not None]
         case Render():
             return [command.scene]
+        case Compare():
+            return [] if command.image is None else [command.image]
         case Sample():
             return []
 

@@ -1,10 +1,14 @@
 """The work behind each command of the command line."""
 
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import singledispatch
+from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from inverse import cli
@@ -60,7 +64,7 @@ def run(command: object) -> int:
 def _recover(command: cli.Recover) -> int:
     _check_name("strategy", command.strategy, STRATEGIES)
     _check_name("operator", command.operator, OPERATORS)
-    _check_name("engine", command.engine, (*ENGINES, "auto"))
+    _check_engine(command.engine)
     _check_device(command.device)
     if command.steps is not None and command.steps < 0:
         raise UsageError(f"--steps must be at least 0, got {command.steps}")
@@ -103,7 +107,7 @@ def _recover(command: cli.Recover) -> int:
 
 @run.register
 def _render(command: cli.Render) -> int:
-    _check_name("engine", command.engine, (*ENGINES, "auto"))
+    _check_engine(command.engine)
     writable_suffix(command.out)
     source = command.world or world_of(command.scene)
     if not source:
@@ -122,7 +126,7 @@ def _render(command: cli.Render) -> int:
 def _sample(command: cli.Sample) -> int:
     from inverse.visibility import visible_fractions
 
-    _check_name("engine", command.engine, (*ENGINES, "auto"))
+    _check_engine(command.engine)
     if command.count < 1:
         raise UsageError(f"--count must be at least 1, got {command.count}")
     world = World.load(command.world)
@@ -145,6 +149,53 @@ def _sample(command: cli.Sample) -> int:
             )
     print(f"Written: {command.count} picture{'s' * (command.count > 1)}, the truth beside each, in {folder}")
     return 0
+
+
+@run.register
+def _compare(command: cli.Compare) -> int:
+    from inverse.compare import Settings, compare, markdown, methods
+
+    _check_engine(command.engine)
+    for option in ("scenes", "problems", "renders", "size"):
+        if getattr(command, option) < 1:
+            raise UsageError(f"--{option} must be at least 1, got {getattr(command, option)}")
+    if not 0.0 < command.seconds < math.inf:
+        raise UsageError(f"--seconds must be positive and finite, got {command.seconds:g}")
+    world = World.load(command.world)
+    _size(world.empty(), command.size)
+    folder = output_folder(command.out)
+    recovered = None if command.image is None else _recovered(command.image, world, command)
+    settings = Settings(
+        scenes=command.scenes,
+        problems=command.problems,
+        renders=command.renders,
+        seconds=command.seconds,
+        height=command.size,
+        engine=command.engine,
+        seed=command.seed,
+    )
+    try:
+        results = compare(world, methods(), folder, settings=settings, recovered=recovered, progress=True)
+    except KeyboardInterrupt:
+        print(f"unrender: {folder} keeps what is measured: the same command goes on", file=sys.stderr)
+        raise
+    print(markdown(results, settings.budgets))
+    names = ("comparison.md", "comparison.csv", "curves.png", "strategies.png")
+    print("Written: " + " ".join(str(folder / name) for name in names))
+    return 0
+
+
+def _recovered(image: Path, world: World, command: cli.Compare) -> tuple[Scene, Tensor]:
+    """The scene behind a picture, and the picture as it is compared."""
+    from inverse.recover import recover
+
+    picture, mask = fitted(read_picture(image), world.camera.width, world.camera.height)
+    recovery = recover(picture.rgb, world, engine=command.engine, mask=mask, seed=command.seed, progress=True)
+    if not recovery.recovered:
+        raise UsageError(f"{image}: nothing of the world {world.name} was found in it, so there is no start")
+    names = ", ".join(found.asset for found in recovery.objects)
+    print(f"Found in {image}: {names}; {recovery.psnr:.1f} dB")
+    return recovery.scene, picture.rgb
 
 
 def _world_of_recovery(command: cli.Recover, size: tuple[int, int]) -> World:
@@ -214,6 +265,11 @@ def _check_name(what: str, name: str, known: Sequence[str]) -> None:
         check_name(what, name, known)
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def _check_engine(name: str) -> None:
+    kind = name.partition(":")[0]
+    _check_name("engine", kind if kind == "command" else name, (*ENGINES, "auto"))
 
 
 def _check_device(device: str) -> None:
