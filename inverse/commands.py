@@ -17,7 +17,7 @@ from inverse.picture import PictureError, fitted, read_mask, read_picture, writa
 from inverse.recoveryfile import RecoveryFileError, load_scene, load_start, world_of, write_truth
 from render.compilation import KernelError
 from render.differentiable import STRATEGIES
-from render.engine import ENGINES, EngineError, open_engine
+from render.engine import EngineError, check_engine, open_engine
 from render.manual import OPERATORS
 from render.names import check_name
 from scenes import WorldError
@@ -268,8 +268,10 @@ def _check_name(what: str, name: str, known: Sequence[str]) -> None:
 
 
 def _check_engine(name: str) -> None:
-    kind = name.partition(":")[0]
-    _check_name("engine", kind if kind == "command" else name, (*ENGINES, "auto"))
+    try:
+        check_engine(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _check_device(device: str) -> None:
