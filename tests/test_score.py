@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from inverse.refine import RefineSettings, descend
 from render import open_engine
 from render.blackbox import Simulator, asked
+from render.engine import Frame
 from render.score import ScoreGradients, ScoreSettings, loss_gradient, touched
 from scenes.scene import stack
 
@@ -190,7 +191,37 @@ def test_credit_misses_a_cast_shadow(table, table_engine):
     assert gradients[1] > 1.0
 
 
+class Blind:
+    """An engine that gives pictures and nothing else, as programs do."""
+
+    def __init__(self, engine):
+        self.engine, self.name, self.world, self.size = engine, "blind", engine.world, engine.size
+
+    def render(self, scene, *, size=None):
+        return Frame(self.engine.render(scene, size=size).rgb)
+
+
+def test_without_ids_every_pixel_counts(engine):
+    weight = torch.rand(1, 24, 32, 3, generator=torch.Generator().manual_seed(1))
+    blind = scene_gradients(Blind(engine), 2, weight, samples=4)
+    assert torch.equal(blind, scene_gradients(engine, 2, weight, samples=4, credit=False))
+    assert not torch.equal(blind, scene_gradients(engine, 2, weight, samples=4))
+
+
 # the module
+
+
+def test_scenes_may_be_anywhere(engine, device):
+    """Pictures come to where the scenes are, and gradients too; the same as on the CPU."""
+    scene, gradients = two_objects(), []
+    for where in ("cpu", device):
+        here = scene.to(where)
+        place = here.translation.clone().requires_grad_()
+        picture = ScoreGradients(engine, ScoreSettings(samples=4))(replace(here, translation=place))
+        assert picture.device.type == torch.device(where).type
+        (gradient,) = torch.autograd.grad(picture.square().sum(), place)
+        gradients.append(gradient.cpu())
+    assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-3)
 
 
 def test_pixels_are_the_engines_and_gradients_reach_what_is_free(engine):
