@@ -21,9 +21,19 @@ _WORTH_A_THREAD = 150_000  # numbers per host thread; below, starting a thread c
 
 def view(tensor: Tensor, dtype: Any = None) -> Any:
     """A Warp view of a contiguous tensor's memory; gradients are the operators' business, not Warp's."""
+    return wp.from_torch(_bare(_contiguous(tensor).detach()), dtype=dtype, requires_grad=False)
+
+
+def argument(tensor: Tensor, dtype: Any = None) -> Any:
+    """The same for a kernel's argument, not for a member of a struct: made in a third of the time."""
+    tensor = _bare(_contiguous(tensor))
+    return wp.from_torch(tensor, dtype=dtype, requires_grad=False, return_ctype=True)
+
+
+def _contiguous(tensor: Tensor) -> Tensor:
     if tensor.numel() == 0:  # which may have any strides
-        tensor = torch.empty_like(tensor, memory_format=torch.contiguous_format)
-    return wp.from_torch(_bare(tensor.detach()), dtype=dtype, requires_grad=False)
+        return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+    return tensor
 
 
 def _bare(tensor: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from render.compilation import load_unique
 from render.edge.kernels import kernels
-from render.launch import REAL, in_threads, launch, part, shares, thread_count, view
+from render.launch import REAL, argument, in_threads, launch, part, shares, thread_count, view
 from render.raster import Raster, rasterize
 from render.triangles import Triangles, packed
 
@@ -38,7 +38,7 @@ def edge_gradient(
     At the picture's border, contours within half a pixel of it are not felt, since what lies beyond is not
     seen. A picture drawn one pixel wider on each side, and cropped after this call, feels them.
 
-    Memory: in the backward pass 12 bytes a vertex and host thread, 1 byte a pixel if `antialiased`.
+    Memory: in the backward pass 12 bytes a vertex and host thread, 4 bytes a pixel if `antialiased`.
 
     Args:
         image: [B, H, W, C], float32 or float64. Carries a gradient: the identity.
@@ -129,14 +129,16 @@ def _grad_vertices(
     loaded = (k.contours, k.crossings, k.pure_pixels, k.advection)
     load_unique(kernels.__module__, loaded, str(device))
     mesh = top.keep(k.contours, lambda: _mesh(k, top))
-    placed = [view(vertices, k.vec3), len(vertices) // copies]
+    placed = [argument(vertices, k.vec3), len(vertices) // copies]
     picture = _picture(k, image, grad_image, raster, antialiased)
-    pure = view(torch.empty(raster.face.numel() if antialiased else 1, dtype=torch.bool, device=device))
+    pure = picture.face_id
+    if antialiased:
+        pure = argument(torch.empty(raster.face.numel(), dtype=torch.int32, device=device))
     surfaces = [placed[0], mesh.faces, mesh.group, top.image_count, placed[1]]
-    pixels = [picture.face_id, picture.inverse_depth, picture.image, picture.grad_image, antialiased, pure]
+    pixels = [picture.face_id, pure, picture.inverse_depth, picture.image, picture.grad_image]
     parts = shares(threads, batch, height, together=top.image_count if by_copy else 1)
     span = 1 if image.is_cuda else width
-    out = [view(grad, k.vec3)]
+    out = [argument(grad, k.vec3)]
 
     def mark(index: int) -> None:
         s = parts[index]

@@ -10,11 +10,16 @@ from typing import Any
 
 import warp as wp
 
+from render.reading import adder, reader, writer
+
 
 @functools.cache
 def kernels(real: Any, channels: int) -> SimpleNamespace:
     """Build the kernels for a scalar type, float32 to run or float64 to check, and a channel count."""
     row = wp.types.vector(length=channels, dtype=real)
+    read_values, read_corners = reader(row), reader(wp.vec3i)
+    read_face, read_weights, write_values = reader(wp.int32), reader(wp.vec3), writer(row)
+    add_values = adder(row)
 
     @wp.kernel(module="unique", enable_backward=False)  # the adjoint is below
     def forward(
@@ -39,19 +44,25 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
         a = row()
         b = row()
         c = row()
-        for x in range(block * span, wp.min(block * span + span, face.shape[2])):
-            f = face[n, y, x]
+        faces = face[n, y]
+        weights = barycentric[n, y]
+        colours = image[n, y]
+        x = block * span
+        end = wp.min(x + span, face.shape[2])
+        while x < end:
+            f = read_face(faces, x)
             colour = row()
             if f >= 0:
                 if f != last:  # a face's attributes serve all pixels of its run
                     last = f
-                    i = index[f]
-                    a = values[base + i[0]]
-                    b = values[base + i[1]]
-                    c = values[base + i[2]]
-                w = barycentric[n, y, x]
+                    i = read_corners(index, f)
+                    a = read_values(values, base + i[0])
+                    b = read_values(values, base + i[1])
+                    c = read_values(values, base + i[2])
+                w = read_weights(weights, x)
                 colour = real(w[0]) * a + real(w[1]) * b + real(w[2]) * c
-            image[n, y, x] = colour
+            write_values(colours, x, colour)
+            x += 1
 
     @wp.kernel(module="unique", enable_backward=False)  # this is the adjoint
     def backward(
@@ -73,10 +84,14 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
         n = first_image + item
         y = first_row + line
         base = n / images_per_copy * rows_per_copy
+        faces = face[n, y]
+        weights = barycentric[n, y]
+        grads = grad_image[n, y]
+        grad = grad_values[part]
         x = block * span
         end = wp.min(x + span, face.shape[2])
         while x < end:
-            f = face[n, y, x]
+            f = read_face(faces, x)
             if f < 0:
                 x += 1
                 continue
@@ -84,17 +99,17 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
             b = row()
             c = row()
             while x < end:  # the run of pixels that show this face
-                if face[n, y, x] != f:
+                if read_face(faces, x) != f:
                     break
-                w = barycentric[n, y, x]
-                g = grad_image[n, y, x]
+                w = read_weights(weights, x)
+                g = read_values(grads, x)
                 a += real(w[0]) * g
                 b += real(w[1]) * g
                 c += real(w[2]) * g
                 x += 1
-            i = index[f]
-            wp.atomic_add(grad_values, part, base + i[0], a)
-            wp.atomic_add(grad_values, part, base + i[1], b)
-            wp.atomic_add(grad_values, part, base + i[2], c)
+            i = read_corners(index, f)
+            add_values(grad, base + i[0], a)
+            add_values(grad, base + i[1], b)
+            add_values(grad, base + i[2], c)
 
     return SimpleNamespace(forward=forward, backward=backward, row=row)

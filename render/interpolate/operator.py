@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from render.attributes import Attributes, Carried, Texture, carried
 from render.compilation import load_unique
 from render.interpolate.kernels import kernels
-from render.launch import REAL, Share, in_threads, launch, shares, thread_count, view
+from render.launch import REAL, Share, argument, in_threads, launch, shares, thread_count
 from render.raster import Raster
 from render.triangles import Triangles, packed
 
@@ -61,13 +61,13 @@ class _Interpolate(torch.autograd.Function):
     def forward(values: Tensor, given: Carried, images_per_copy: int, copies: int, raster: Raster) -> Tensor:
         image = values.new_empty(*raster.face.shape, values.shape[1])
         k = _loaded(image)
-        inputs = [view(values, k.row), *_seen(given, images_per_copy, raster)]
+        inputs = [argument(values, k.row), *_seen(given, images_per_copy, raster)]
         width, span = image.shape[2], _span(image)
 
         def some(s: Share) -> None:
             more = [s.images[0], s.rows[0], span]
-            dim = s.pixels(width, span)
-            launch(k.forward, dim, inputs=[*inputs, *more], outputs=[view(image, k.row)], device=image.device)
+            dim, out = s.pixels(width, span), [argument(image, k.row)]
+            launch(k.forward, dim, inputs=[*inputs, *more], outputs=out, device=image.device)
 
         if image.numel():
             parts = shares(_threads(image), *image.shape[:2])
@@ -85,7 +85,7 @@ class _Interpolate(torch.autograd.Function):
         given, images_per_copy, copies, raster = ctx.rest
         grad_image = grad_image.contiguous()
         k = _loaded(grad_image)
-        inputs = [view(grad_image, k.row), *_seen(given, images_per_copy, raster)]
+        inputs = [argument(grad_image, k.row), *_seen(given, images_per_copy, raster)]
         width, span, threads = grad_image.shape[2], _span(grad_image), _threads(grad_image)
         # threads that share no row of the attributes need no buffer of their own
         apart = given.stride > 0 and copies >= threads
@@ -94,7 +94,7 @@ class _Interpolate(torch.autograd.Function):
 
         def some(s: Share) -> None:
             more = [s.images[0], s.rows[0], span, 0 if apart else s.thread]
-            dim, out = s.pixels(width, span), [view(grad, k.row)]
+            dim, out = s.pixels(width, span), [argument(grad, k.row)]
             launch(k.backward, dim, inputs=[*inputs, *more], outputs=out, device=grad.device)
 
         if grad_image.numel():
@@ -117,8 +117,8 @@ def _loaded(image: Tensor) -> Any:
 
 def _seen(given: Carried, images_per_copy: int, raster: Raster) -> list[Any]:
     face, weights = raster.face.contiguous(), raster.barycentric.float().contiguous()
-    corners = view(given.index, wp.vec3i)
-    return [corners, max(1, images_per_copy), given.stride, view(face), view(weights, wp.vec3)]
+    corners = argument(given.index, wp.vec3i)
+    return [corners, max(1, images_per_copy), given.stride, argument(face), argument(weights, wp.vec3)]
 
 
 def _threads(image: Tensor) -> int:

@@ -13,11 +13,25 @@ round alike, one gets e and the other -e, and no pixel between them is lost.
 
 import warp as wp
 
+from render.reading import reader, writer
+
 wp.set_module_options({"enable_backward": False})
 
 HUGE = wp.constant(1.0e30)
 LAST = wp.constant(0x7FFFFFFF)
 LOW_HALF = wp.constant(wp.int64(0x7FFFFFFF))
+
+read_key = reader(wp.int64)
+read_vertex = reader(wp.vec3)
+read_corners = reader(wp.vec3i)
+write_face = writer(wp.int32)
+write_depth = writer(wp.float32)
+write_weights = writer(wp.vec3)
+
+
+@wp.func_native("wp::atomic_max(row.data + i, value);")
+def raise_key(row: wp.array(dtype=wp.int64), i: int, value: wp.int64):
+    """Let key i of a row be at least `value`."""
 
 
 @wp.struct
@@ -51,9 +65,9 @@ def edge(a: wp.vec3, b: wp.vec3, weld_a: int, weld_b: int, sign: float):
 
 
 @wp.func
-def inside(e: Edge, px: float, py: float):
-    """Twice the area of the edge and the point: positive inside, 0 on the edge."""
-    return e.sign * (e.dx * (py - e.y) - e.dy * (px - e.x))
+def inside(e: Edge, px: float, rise: float):
+    """Twice the area of the edge and a point of the row with this `rise`: positive inside, 0 on the edge."""
+    return e.sign * (rise - e.dy * (px - e.x))
 
 
 @wp.func
@@ -105,10 +119,10 @@ def cover(
     height = key.shape[1]
     width = key.shape[2]
     n = copy * images_per_copy + image[f]
-    i = faces[f]
-    a = vertices[copy * vertices_per_copy + i[0]]
-    b = vertices[copy * vertices_per_copy + i[1]]
-    c = vertices[copy * vertices_per_copy + i[2]]
+    i = read_corners(faces, f)
+    a = read_vertex(vertices, copy * vertices_per_copy + i[0])
+    b = read_vertex(vertices, copy * vertices_per_copy + i[1])
+    c = read_vertex(vertices, copy * vertices_per_copy + i[2])
     # Comparisons are written so that NaN fails them. The area is NaN or infinite if any coordinate is.
     if not (a[2] > 0.0 and b[2] > 0.0 and c[2] > 0.0 and a[2] < HUGE and b[2] < HUGE and c[2] < HUGE):
         return
@@ -134,7 +148,8 @@ def cover(
     eb = edge(c, a, w[2], w[0], sign)
     ec = edge(a, b, w[0], w[1], sign)
     low_bits = wp.int64(LAST - f)
-    for y in range(y0, y1 + 1, chunks):
+    y = int(y0)
+    while y <= y1:
         py = float(y) + 0.5
         left = int(x0)
         right = int(x1)
@@ -160,18 +175,25 @@ def cover(
                         high = wp.min(high, at + slack)
             left = int(wp.floor(wp.min(low, float(width))))
             right = wp.min(x1, int(wp.ceil(wp.max(high, -1.0))))
-        for x in range(left, right + 1):
+        keys = key[n, y]
+        rise_a = ea.dx * (py - ea.y)
+        rise_b = eb.dx * (py - eb.y)
+        rise_c = ec.dx * (py - ec.y)
+        x = int(left)
+        while x <= right:
             px = float(x) + 0.5
-            wa = inside(ea, px, py)
-            wb = inside(eb, px, py)
-            wc = inside(ec, px, py)
+            wa = inside(ea, px, rise_a)
+            wb = inside(eb, px, rise_b)
+            wc = inside(ec, px, rise_c)
             total = wa + wb + wc
-            if wa >= 0.0 and wb >= 0.0 and wc >= 0.0 and total > 0.0:
+            if wp.min(wa, wp.min(wb, wc)) >= 0.0 and total > 0.0:
                 # Not by the plane's slopes: of a triangle that reaches the near plane, thousands of pixels
                 # away, they are too coarse in float32. The weights are not, where it is seen.
                 z = (wa * a[2] + wb * b[2] + wc * c[2]) / total
                 if z < HUGE:
-                    wp.atomic_max(key, n, y, x, (wp.int64(wp.cast(z, wp.int32)) << wp.int64(32)) | low_bits)
+                    raise_key(keys, x, (wp.int64(wp.cast(z, wp.int32)) << wp.int64(32)) | low_bits)
+            x += 1
+        y += chunks
 
 
 @wp.kernel
@@ -203,8 +225,14 @@ def resolve(
     origin = float(0.0)
     slope = wp.vec3()
     start = wp.vec3()
-    for x in range(chunk * span, wp.min((chunk + 1) * span, key.shape[2])):
-        k = key[n, y, x]
+    keys = key[n, y]
+    face_row = face[n, y]
+    depth_row = inverse_depth[n, y]
+    weights_row = barycentric[n, y]
+    x = chunk * span
+    end = wp.min(x + span, key.shape[2])
+    while x < end:
+        k = read_key(keys, x)
         f = int(-1)
         depth = float(0.0)
         weights = wp.vec3()
@@ -213,10 +241,10 @@ def resolve(
             depth = wp.cast(wp.int32(k >> wp.int64(32)), wp.float32)
             if f != last:  # a face's constants serve all pixels of its run: affine along the row
                 last = f
-                i = faces[f]
-                a = vertices[first + i[0]]
-                b = vertices[first + i[1]]
-                c = vertices[first + i[2]]
+                i = read_corners(faces, f)
+                a = read_vertex(vertices, first + i[0])
+                b = read_vertex(vertices, first + i[1])
+                c = read_vertex(vertices, first + i[2])
                 sign = wp.sign(twice_area(a, b, c))
                 origin = c[0]
                 rise = (py - c[1]) * sign
@@ -235,9 +263,10 @@ def resolve(
                 weights = weights * (1.0 / total)
             else:  # a sliver seen at its corner, or edge values beyond float32
                 weights = wp.vec3(1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0)
-        face[n, y, x] = f
-        inverse_depth[n, y, x] = depth
-        barycentric[n, y, x] = weights
+        write_face(face_row, x, f)
+        write_depth(depth_row, x, depth)
+        write_weights(weights_row, x, weights)
+        x += 1
 
 
 @wp.kernel

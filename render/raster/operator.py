@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from render.compilation import load
-from render.launch import in_threads, launch, part, thread_count, view
+from render.launch import argument, in_threads, launch, part, thread_count
 from render.raster import kernels as k
 from render.triangles import Triangles, packed
 
@@ -71,8 +71,8 @@ def rasterize(
         barycentric=torch.empty(*shape, 3, device=device),
     )
     top = mesh.triangles
-    corners = [view(mesh.vertices, wp.vec3), top.keep("faces", lambda: view(top.faces, wp.vec3i))]
-    outputs = [view(result.face), view(result.inverse_depth), view(result.barycentric, wp.vec3)]
+    corners = [argument(mesh.vertices, wp.vec3), top.keep("faces", lambda: argument(top.faces, wp.vec3i))]
+    outputs = [argument(result.face), argument(result.inverse_depth), argument(result.barycentric, wp.vec3)]
     _draw(mesh, top.culled, k.resolve, [*corners, *mesh.strides], outputs)
     return result
 
@@ -89,7 +89,7 @@ def nearest(
     """
     mesh = _Mesh.of(vertices, faces, image_size)
     inverse_depth = torch.empty(mesh.shape, device=mesh.vertices.device)
-    _draw(mesh, torch.zeros_like(mesh.triangles.culled), k.resolve_depth, [], [view(inverse_depth)])
+    _draw(mesh, torch.zeros_like(mesh.triangles.culled), k.resolve_depth, [], [argument(inverse_depth)])
     return inverse_depth
 
 
@@ -117,7 +117,7 @@ class _Mesh:
 
 
 def _views(top: Triangles) -> list[Any]:
-    return [view(top.faces, wp.vec3i), view(top.weld, wp.vec3i), view(top.image)]
+    return [argument(top.faces, wp.vec3i), argument(top.weld, wp.vec3i), argument(top.image)]
 
 
 def _draw(mesh: _Mesh, culled: Tensor, read: Any, corners: list[Any], outputs: list[Any]) -> None:
@@ -128,8 +128,9 @@ def _draw(mesh: _Mesh, culled: Tensor, read: Any, corners: list[Any], outputs: l
         return
     load(k.__name__, str(device))
     key = torch.zeros(mesh.shape, dtype=torch.int64, device=device)
-    inputs = [view(mesh.vertices, wp.vec3), *top.keep(k, lambda: _views(top)), view(culled), *mesh.strides]
-    keys = view(key)
+    topology = top.keep(k, lambda: _views(top))
+    inputs = [argument(mesh.vertices, wp.vec3), *topology, argument(culled), *mesh.strides]
+    keys = argument(key)
     chunks, span = (1, width) if device.type == "cpu" else (min(_CHUNKS, height), 1)
     threads = thread_count(device, numbers=key.numel() + _NUMBERS_PER_FACE * len(top) * copies)
 

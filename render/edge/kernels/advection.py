@@ -9,6 +9,8 @@ from typing import Any
 
 import warp as wp
 
+from render.reading import adder, reader
+
 
 def advection(c: SimpleNamespace) -> tuple[Any, Any]:
     """Build the kernels from `common`: which pixels show one surface only, and the advection."""
@@ -16,6 +18,8 @@ def advection(c: SimpleNamespace) -> tuple[Any, Any]:
     Picture, Mesh = c.Picture, c.Mesh
     usable, turn, same_surface = c.usable, c.turn, c.same_surface
     SAME_SURFACE = c.SAME_SURFACE
+    read_int, read_real, read_colour = reader(wp.int32), reader(real), reader(colour)
+    read_vertex, read_face, add_vertex = reader(vec3), reader(wp.vec3i), adder(vec3)
 
     @wp.kernel(module="unique", enable_backward=False)  # nothing to differentiate
     def pure_pixels(
@@ -26,7 +30,7 @@ def advection(c: SimpleNamespace) -> tuple[Any, Any]:
         first_image: wp.int32,
         first_row: wp.int32,
         # out
-        pure: wp.array[wp.bool],  # True where all four neighbours show the same surface
+        pure_id: wp.array[wp.int32],  # the face where all four neighbours show the same surface, else -1
     ):
         item, line, block = wp.tid()
         y = first_row + line
@@ -42,51 +46,51 @@ def advection(c: SimpleNamespace) -> tuple[Any, Any]:
                 alike = same_surface(mesh, p, f, z, i - p.width)
             if alike and y + 1 < p.height:
                 alike = same_surface(mesh, p, f, z, i + p.width)
-            pure[i] = alike
+            pure_id[i] = wp.where(alike, f, -1)
 
     @wp.func
-    def spread(
-        grad_vertices: wp.array2d[vec3],
-        part: wp.int32,
-        i: wp.int32,
-        v: vec3,
-        origin: real,
-        py: real,
-        force: vec3,
-    ):
-        """Give corner v its share: force = sum w (f_x, f_y, (p_x - origin) f_x) over a run of row p_y."""
-        moment = force[2] + origin * force[0] + py * force[1]  # sum w (p . f)
-        grad_z = (moment - v[0] * force[0] - v[1] * force[1]) / v[2]
-        wp.atomic_add(grad_vertices, part, i, vec3(force[0], force[1], grad_z))
-
-    @wp.func
-    def shows(
-        face_id: wp.array[wp.int32],
+    def shown(
+        pure_id: wp.array[wp.int32],
         group: wp.array[wp.int32],
         inverse_depth: wp.array[real],
-        pure: wp.array[wp.bool],
-        antialiased: wp.bool,
+        i: wp.int32,
         j: wp.int32,
         f: wp.int32,
         own: wp.int32,
         z: real,
-    ) -> wp.bool:
-        """True where pixel j shows only face f's smooth surface `own` near depth 1/z.
+    ) -> wp.int32:
+        """Pixel j where it shows only face f's smooth surface `own` near depth 1/z, else pixel i.
 
         As `same_surface`, without branches, which a processor would guess wrong at every other face.
         """
-        other = face_id[j]
-        near = wp.abs(inverse_depth[j] - z) < real(SAME_SURFACE) * z
-        same = other == f or (other >= 0 and group[wp.max(other, 0)] == own and near)
-        return same and (not antialiased or pure[wp.where(antialiased, j, 0)])
+        other = read_int(pure_id, j)
+        kin = wp.where(other >= 0, 1, 0) & wp.where(read_int(group, wp.max(other, 0)) == own, 1, 0)
+        near = wp.where(wp.abs(read_real(inverse_depth, j) - z) < real(SAME_SURFACE) * z, 1, 0)
+        return wp.where((wp.where(other == f, 1, 0) | kin & near) == 1, j, i)
+
+    @wp.func
+    def beside(
+        pure_id: wp.array[wp.int32],
+        group: wp.array[wp.int32],
+        inverse_depth: wp.array[real],
+        i: wp.int32,
+        j: wp.int32,
+        f: wp.int32,
+        own: wp.int32,
+        z: real,
+    ) -> wp.int32:
+        """The same for pixels of one row: where runs end is guessed wrong already."""
+        if read_int(pure_id, j) == f:
+            return j
+        return shown(pure_id, group, inverse_depth, i, j, f, own, z)
 
     @wp.func
     def unmixed(
-        face_id: wp.array[wp.int32],
+        pure_id: wp.array[wp.int32],
         group: wp.array[wp.int32],
         inverse_depth: wp.array[real],
-        pure: wp.array[wp.bool],
         i: wp.int32,
+        f: wp.int32,
         own: wp.int32,
         left: wp.int32,
         right: wp.int32,
@@ -94,17 +98,28 @@ def advection(c: SimpleNamespace) -> tuple[Any, Any]:
         down: wp.int32,
     ) -> wp.int32:
         """A neighbour of pixel i that shows its surface `own` and nothing else; i itself where none does."""
-        f = face_id[i]
         z = inverse_depth[i]
-        if shows(face_id, group, inverse_depth, pure, True, left, f, own, z):
-            return left
-        if shows(face_id, group, inverse_depth, pure, True, right, f, own, z):
-            return right
-        if shows(face_id, group, inverse_depth, pure, True, up, f, own, z):
-            return up
-        if shows(face_id, group, inverse_depth, pure, True, down, f, own, z):
-            return down
-        return i
+        q = shown(pure_id, group, inverse_depth, i, left, f, own, z)
+        if q == i:
+            q = shown(pure_id, group, inverse_depth, i, right, f, own, z)
+        if q == i:
+            q = shown(pure_id, group, inverse_depth, i, up, f, own, z)
+        if q == i:
+            q = shown(pure_id, group, inverse_depth, i, down, f, own, z)
+        return q
+
+    @wp.func
+    def spread(
+        grad: wp.array[vec3],
+        i: wp.int32,
+        v: vec3,
+        px: real,
+        py: real,
+        force: vec3,
+    ):
+        """Give corner v its share: force = sum w (f_x, f_y, (p_x - px) f_x) over a run of row py."""
+        lever = force[2] + (px - v[0]) * force[0] + (py - v[1]) * force[1]  # sum w ((p - v) . f)
+        add_vertex(grad, i, vec3(force[0], force[1], lever / v[2]))
 
     # Arrays, not the structs: reading those in the innermost loop took half the time again.
     @wp.kernel(module="unique", enable_backward=False)  # this is the adjoint
@@ -118,11 +133,10 @@ def advection(c: SimpleNamespace) -> tuple[Any, Any]:
         height: wp.int32,
         width: wp.int32,
         face_id: wp.array[wp.int32],
+        pure_id: wp.array[wp.int32],  # `face_id` where pixels are samples of one point
         inverse_depth: wp.array[real],
         image: wp.array[colour],
         grad_image: wp.array[colour],
-        antialiased: wp.bool,
-        pure: wp.array[wp.bool],  # empty unless antialiased
         span: wp.int32,  # pixels per work item: the width on a CPU, 1 on a GPU
         first_image: wp.int32,
         first_row: wp.int32,
@@ -135,82 +149,83 @@ def advection(c: SimpleNamespace) -> tuple[Any, Any]:
         base = n / images_per_copy * vertices_per_copy
         y = first_row + line
         row = (n * height + y) * width
+        grad = grad_vertices[part]
         x = block * span
         end = wp.min(x + span, width)
         while x < end:
-            f = face_id[row + x]
+            f = read_int(face_id, row + x)
             if f < 0:
                 x += 1
                 continue
-            corner = faces[f]
-            own = group[f]
-            a = vertices[base + corner[0]]
-            b = vertices[base + corner[1]]
-            c = vertices[base + corner[2]]
-            area = turn(a, b, c)
-            solid = area != real(0.0) and usable(a) and usable(b) and usable(c)
-            scale = real(0.0)
-            if solid:
-                scale = real(1.0) / area
-            # weights of corners a and b at px right of corner c: affine along the row
-            py = real(y) + real(0.5)
-            a_x = (b[1] - c[1]) * scale
-            b_x = (c[1] - a[1]) * scale
-            a_0 = (c[0] - b[0]) * scale * (py - c[1])
-            b_0 = (a[0] - c[0]) * scale * (py - c[1])
-            sum_a = vec3()  # over the run: w (f_x, f_y, px f_x) of corners a and b, and for w = 1
-            sum_b = vec3()
-            total = vec3()
+            own = read_int(group, f)
+            first = x
+            # over the run: f_x, f_y and their moments, p running from 0
+            fx_0 = real(0.0)
+            fx_1 = real(0.0)
+            fx_2 = real(0.0)
+            fy_0 = real(0.0)
+            fy_1 = real(0.0)
             while x < end:  # the run of pixels that show this face
                 i = row + x
-                if face_id[i] != f:
+                if read_int(face_id, i) != f:
                     break
                 q = i
                 qx = x
                 qy = y
-                sure = solid
-                if antialiased:
-                    if not pure[i]:  # its colour is a mixture: ask a neighbour
-                        left = wp.where(x > 0, i - 1, i)
-                        right = wp.where(x + 1 < width, i + 1, i)
-                        up = wp.where(y > 0, i - width, i)
-                        down = wp.where(y + 1 < height, i + width, i)
-                        q = unmixed(face_id, group, inverse_depth, pure, i, own, left, right, up, down)
-                        qx = x + wp.where(q == i + 1, 1, wp.where(q == i - 1, -1, 0))
-                        qy = y + wp.where(q == i + width, 1, wp.where(q == i - width, -1, 0))
-                        sure = solid and q != i
-                if sure:
-                    fq = face_id[q]
-                    z = inverse_depth[q]
-                    g = grad_image[i]
-                    here = wp.dot(g, image[q])
-                    # beyond the picture's border a pixel stands for itself, and does not count
-                    left = wp.where(qx > 0, q - 1, q)
-                    right = wp.where(qx + 1 < width, q + 1, q)
-                    up = wp.where(qy > 0, q - width, q)
-                    down = wp.where(qy + 1 < height, q + width, q)
-                    to_left = shows(face_id, group, inverse_depth, pure, antialiased, left, fq, own, z)
-                    to_right = shows(face_id, group, inverse_depth, pure, antialiased, right, fq, own, z)
-                    to_up = shows(face_id, group, inverse_depth, pure, antialiased, up, fq, own, z)
-                    to_down = shows(face_id, group, inverse_depth, pure, antialiased, down, fq, own, z)
-                    wl = wp.where(to_left and left != q, real(1.0), real(0.0))
-                    wr = wp.where(to_right and right != q, real(1.0), real(0.0))
-                    wu = wp.where(to_up and up != q, real(1.0), real(0.0))
-                    wd = wp.where(to_down and down != q, real(1.0), real(0.0))
-                    fx = wl * (wp.dot(g, image[left]) - here) + wr * (here - wp.dot(g, image[right]))
-                    fy = wu * (wp.dot(g, image[up]) - here) + wd * (here - wp.dot(g, image[down]))
-                    fx = fx * wp.where(wl + wr > real(1.5), real(0.5), real(1.0))
-                    fy = fy * wp.where(wu + wd > real(1.5), real(0.5), real(1.0))
-                    px = real(x) + real(0.5) - c[0]
-                    force = vec3(fx, fy, px * fx)
-                    sum_a += (a_x * px + a_0) * force
-                    sum_b += (b_x * px + b_0) * force
-                    total += force
+                if read_int(pure_id, i) != f:  # its colour is a mixture: ask a neighbour
+                    left = wp.where(x > 0, i - 1, i)
+                    right = wp.where(x + 1 < width, i + 1, i)
+                    up = wp.where(y > 0, i - width, i)
+                    down = wp.where(y + 1 < height, i + width, i)
+                    q = unmixed(pure_id, group, inverse_depth, i, f, own, left, right, up, down)
+                    if q == i:
+                        x += 1
+                        continue
+                    qx = x + wp.where(q == right, 1, wp.where(q == left, -1, 0))
+                    qy = y + wp.where(q == down, 1, wp.where(q == up, -1, 0))
+                fq = read_int(face_id, q)
+                z = read_real(inverse_depth, q)
+                # what does not show the surface, or lies beyond the picture, does not count
+                left = wp.where(qx > 0, q - 1, q)
+                right = wp.where(qx + 1 < width, q + 1, q)
+                up = wp.where(qy > 0, q - width, q)
+                down = wp.where(qy + 1 < height, q + width, q)
+                left = beside(pure_id, group, inverse_depth, q, left, fq, own, z)
+                right = beside(pure_id, group, inverse_depth, q, right, fq, own, z)
+                up = shown(pure_id, group, inverse_depth, q, up, fq, own, z)
+                down = shown(pure_id, group, inverse_depth, q, down, fq, own, z)
+                g = read_colour(grad_image, i)
+                fx = wp.dot(g, read_colour(image, left) - read_colour(image, right))
+                fy = wp.dot(g, read_colour(image, up) - read_colour(image, down))
+                fx *= wp.where(right - left == 2, real(0.5), real(1.0))
+                fy *= wp.where(down - up == width + width, real(0.5), real(1.0))
+                p = real(x - first)
+                fx_0 += fx
+                fx_1 += p * fx
+                fx_2 += p * p * fx
+                fy_0 += fy
+                fy_1 += p * fy
                 x += 1
-            if solid:
-                sum_c = total - sum_a - sum_b
-                spread(grad_vertices, part, base + corner[0], a, c[0], py, sum_a)
-                spread(grad_vertices, part, base + corner[1], b, c[0], py, sum_b)
-                spread(grad_vertices, part, base + corner[2], c, c[0], py, sum_c)
+            corner = read_face(faces, f)
+            a = read_vertex(vertices, base + corner[0])
+            b = read_vertex(vertices, base + corner[1])
+            c = read_vertex(vertices, base + corner[2])
+            area = turn(a, b, c)
+            if area != real(0.0) and usable(a) and usable(b) and usable(c):
+                # weights of corners a and b at p right of the run's first pixel: affine along the row
+                scale = real(1.0) / area
+                px = real(first) + real(0.5)
+                py = real(y) + real(0.5)
+                here = vec3(px, py, real(0.0))
+                a_0 = turn(here, b, c) * scale
+                b_0 = turn(here, c, a) * scale
+                a_1 = (b[1] - c[1]) * scale
+                b_1 = (c[1] - a[1]) * scale
+                sum_a = vec3(a_0 * fx_0 + a_1 * fx_1, a_0 * fy_0 + a_1 * fy_1, a_0 * fx_1 + a_1 * fx_2)
+                sum_b = vec3(b_0 * fx_0 + b_1 * fx_1, b_0 * fy_0 + b_1 * fy_1, b_0 * fx_1 + b_1 * fx_2)
+                sum_c = vec3(fx_0, fy_0, fx_1) - sum_a - sum_b
+                spread(grad, base + corner[0], a, px, py, sum_a)
+                spread(grad, base + corner[1], b, px, py, sum_b)
+                spread(grad, base + corner[2], c, px, py, sum_c)
 
     return pure_pixels, advect
