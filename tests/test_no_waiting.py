@@ -86,7 +86,7 @@ def one_thread():
 def as_on_gpu(monkeypatch):
     """Take the ways that only a GPU takes, where an operator asks for the device."""
     monkeypatch.setattr(soft_operator, "_sequential", lambda device: False)
-    monkeypatch.setattr("render.blur.operator._lanes", lambda numbers, device: 1)
+    monkeypatch.setattr("render.blur.operator._lanes", lambda numbers, device, most=0: 1)
 
 
 def scene(copies=2):

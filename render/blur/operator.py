@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from render.blur.kernels import kernels
 from render.compilation import load_unique
-from render.launch import REAL, in_threads, launch, part, thread_count, view
+from render.launch import REAL, argument, in_threads, launch, part, shares, thread_count
 
 RECURSIVE_FROM = 2.0  # [px]; below, the recursive filter strays and a convolution is short
 
@@ -27,7 +27,7 @@ def gaussian_blur(
     `sigma`; below, a convolution with weights down to 1e-7. The blur is symmetric, <a, G b> = <G a, b>,
     borders included; its gradient is the same blur.
 
-    Memory: the result; below 2 px as much again while it runs.
+    Memory: the result; below 2 px as much again, and a margin, while it runs.
 
     Args:
         image: Any values, [B, H, W, C], float32 or float64. Carries a gradient.
@@ -141,51 +141,81 @@ def _check(image: Tensor, sigma: float) -> None:
 
 def _blur(image: Tensor, sigma: float) -> Tensor:
     image = image.detach().contiguous()
-    if sigma < RECURSIVE_FROM:
-        return _convolved(image, _weights(sigma, image.dtype, image.device))
+    return _convolved(image, sigma) if sigma < RECURSIVE_FROM else _filtered(image, sigma)
+
+
+def _convolved(image: Tensor, sigma: float) -> Tensor:
+    """Columns first, into rows that begin and end with zeros, then rows."""
     batch, height, width, channels = image.shape
-    lanes = _lanes(width * channels, image.device)
+    weights = _weights(sigma, image.dtype, image.device)
+    reach, numbers = len(weights) // 2, width * channels
+    lanes = _lanes(numbers, image.device, most=64)
+    k = kernels(REAL[image.dtype], lanes)
+    load_unique(kernels.__module__, (k.direct_columns, k.direct_rows), str(image.device))
+    padded = image.new_zeros(batch, height, (width + 2 * reach) * channels)
     result = torch.empty_like(image)
-    rows = batch * height, width, 1, channels
-    columns = batch, height, width * channels // lanes, lanes
-    _recursive(image.view(rows), result.view(rows), sigma)
-    _recursive(result.view(columns), result.view(columns), sigma)
+    given, between, out = (argument(x.view(batch, height, -1)) for x in (image, padded, result))
+    kernel = [argument(weights), reach]
+    parts = shares(thread_count(image.device, numbers=image.numel()), batch, height)
+
+    def blur(index: int) -> None:
+        s = parts[index]
+        dim, first = s.pixels(numbers, lanes), [s.images[0], s.rows[0]]
+        inputs = [given, *kernel, *first, reach * channels]
+        launch(k.direct_columns, dim, inputs=inputs, outputs=[between], device=image.device)
+        inputs = [between, *kernel, *first, channels]
+        launch(k.direct_rows, dim, inputs=inputs, outputs=[out], device=image.device)
+
+    in_threads(len(parts), blur)
     return result
 
 
-def _convolved(image: Tensor, weights: Tensor) -> Tensor:
-    """Rows, then columns; PyTorch's own convolution is the quickest here for few weights."""
-    channels, reach = image.shape[3], len(weights) // 2
-    each = weights.expand(channels, 1, -1)
-    x = image.permute(0, 3, 1, 2)
-    x = torch.conv2d(x, each[:, :, None], padding=(0, reach), groups=channels)
-    x = torch.conv2d(x, each[..., None], padding=(reach, 0), groups=channels)
-    return x.permute(0, 2, 3, 1).contiguous()
+def _filtered(image: Tensor, sigma: float) -> Tensor:
+    """Rows, a pixel's channels at a time, then columns, in blocks."""
+    _, height, width, channels = image.shape
+    numbers = width * channels
+    lanes = _lanes(numbers, image.device)
+    result = torch.empty_like(image)
+    _recursive(image, result, sigma, lanes=channels, count=width, step=channels, spacing=numbers)
+    _recursive(result, result, sigma, lanes=lanes, count=height, step=numbers, spacing=lanes)
+    return result
 
 
-def _lanes(numbers: int, device: torch.device) -> int:
-    """How many numbers of a row one work item filters at once: two cache lines; a GPU reads best one each."""
+def _lanes(numbers: int, device: torch.device, most: int = 32) -> int:
+    """How many numbers of a row one work item filters at once: cache lines; a GPU reads best one each."""
     if device.type == "cuda":
         return 1
-    return next(n for n in (32, 24, 16, 12, 8, 4, 2, 1) if numbers % n == 0)
+    return next(n for n in (64, 48, 32, 24, 16, 12, 8, 4, 2, 1) if n <= most and numbers % n == 0)
 
 
-def _recursive(x: Tensor, y: Tensor, sigma: float) -> None:
-    """Blur x [outer, n, inner, lanes] along n into y, which may be x."""
-    outer, _, inner, lanes = x.shape
+def _recursive(
+    x: Tensor, y: Tensor, sigma: float, *, lanes: int, count: int, step: int, spacing: int
+) -> None:
+    """Blur pictures along an axis into y, which may be x.
+
+    Args:
+        x: [B, H, W, C].
+        y: The result.
+        sigma: Width [px].
+        lanes: How many neighbouring numbers a work item filters side by side.
+        count: Pixels along the axis.
+        step: Numbers from one pixel to the next.
+        spacing: Numbers from one work item to the next.
+    """
     k = kernels(REAL[x.dtype], lanes)
     load_unique(kernels.__module__, (k.recursive,), str(x.device))
     s, a, tail = _recursion(sigma)
-    coefficients = [s, wp.vec4d(*a), wp.mat44d(*tail)]
-    by_line = outer >= inner  # threads share the lines, or, of few lines with many columns, the columns
-    threads = min(max(outer, inner), thread_count(x.device, numbers=x.numel()))
+    pictures, items = len(x), x[0].numel() // (count * lanes)
+    by_picture = pictures >= items  # what host threads share
+    threads = min(max(pictures, items), thread_count(x.device, numbers=x.numel()))
+    given, out = argument(x.view(pictures, -1)), argument(y.view(pictures, -1))
+    constants = [s, wp.vec4d(*a), wp.mat44d(*tail), count, step, spacing]
 
     def run(index: int) -> None:
-        first, last = part(index, threads, outer if by_line else inner)
-        columns = slice(None) if by_line else slice(first, last)
-        dim = (last - first, inner) if by_line else (outer, last - first)
-        inputs = [view(x[:, :, columns], k.vec), *coefficients, first if by_line else 0]
-        launch(k.recursive, dim, inputs=inputs, outputs=[view(y[:, :, columns], k.vec)], device=x.device)
+        first, last = part(index, threads, pictures if by_picture else items)
+        dim = (last - first, items) if by_picture else (pictures, last - first)
+        begin = (first, 0) if by_picture else (0, first)
+        launch(k.recursive, dim, inputs=[given, *constants, *begin], outputs=[out], device=x.device)
 
     in_threads(threads, run)
 
