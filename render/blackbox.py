@@ -163,7 +163,7 @@ class SimulatorBox:
 
     def __init__(self, simulator: Simulator, theta: Float[Tensor, "batch parameter"]) -> None:
         self.simulator = simulator
-        self.theta = theta.detach()
+        self.theta = theta.detach().cpu()
         self.low, self.high = simulator.low, simulator.high
         self.width = torch.full_like(simulator.low, _USUAL)
         self.ends = torch.ones_like(simulator.low, dtype=torch.bool)

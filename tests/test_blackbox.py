@@ -35,6 +35,25 @@ def test_a_scene_is_asked_about_through_theta():
         assert asked(engine, scenes, (6, 8))[1].observe(questions).value.shape == (2, 3, 6, 8, 3)
 
 
+def test_what_is_known_of_a_scenes_theta():
+    """Unperturbed, it is the engine's picture bit for bit; angles go round; sizes stay positive."""
+    world = small_world()
+    with open_engine("software", world, size=(24, 32), shadows=False) as engine:
+        scenes = world.sample(2, generator=torch.Generator().manual_seed(0))
+        theta, box = asked(engine, scenes)
+        alone = box.unperturbed()
+        assert torch.equal(alone.value[:, 0], engine.render(scenes).rgb)
+        assert torch.equal(alone.owner[:, 0], engine.render(scenes).instance_id)
+        ends = dict(zip(world.names, box.ends.tolist(), strict=True))
+        assert not any(ends[n] for n in ("object0.rotation_x", "light.azimuth"))
+        assert all(ends[n] for n in ("object0.x", "object1.scale", "object0.r", "light.elevation"))
+        assert box.width.shape == box.low.shape
+        size = world.names.index("object0.scale")
+        tiny, least = theta[:, None].clone(), theta[:, None].clone()
+        tiny[..., size], least[..., size] = -1.0, 0.05  # a tenth of the range's lower end
+        assert torch.equal(box.observe(tiny).value, box.observe(least).value)
+
+
 def test_gradients_of_theta_reach_the_scene():
     """To free numbers; a part that the world keeps fixed cannot have one, and says so."""
     world = small_world()
@@ -62,6 +81,8 @@ def test_a_simulator_is_a_function_with_ranges():
     assert not value.requires_grad
     assert value.dtype == torch.float32
     assert simulator.names == ["theta0", "theta1", "theta2"]
+    assert torch.equal(box.unperturbed().value[:, 0], box.observe(theta[:, None]).value[:, 0])
+    assert box.ends.all()
     assert box.active.all()
     assert box.slot_of.tolist() == [-1, -1, -1]
 
