@@ -44,7 +44,7 @@ def turned(node):
 
 def triangles(document, binary):
     """Corners in the world [F, 3, 3] and colours [F, 3] of all that is there."""
-    corners, colours = [], []
+    corners, colours = [np.zeros((0, 3, 3))], [np.zeros((0, 3))]
     for node in (n for n in document["nodes"] if "mesh" in n):
         for primitive in document["meshes"][node["mesh"]]["primitives"]:
             faces = values(document, binary, primitive["indices"]).reshape(-1, 3)

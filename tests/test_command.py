@@ -112,6 +112,16 @@ def test_a_batch_is_its_scenes_one_by_one(wide, open_command):
     assert engine.render(scene[[]]).rgb.shape == (0, *SIZE, 3)
 
 
+def test_nothing_in_the_scene(wide, open_command):
+    scene = wide.empty()
+    assert_close(
+        open_command(VIEWER).render(scene).rgb,
+        encode_srgb(scene.background).expand(1, *SIZE, 3),
+        rtol=0,
+        atol=1e-6,
+    )
+
+
 def test_workers_run_side_by_side(wide, open_command, tmp_path):
     """Each of four runs counts who is at work; two workers are two at the most, and at least once."""
     here = f'"{tmp_path}"'
@@ -299,7 +309,7 @@ def test_opened_by_name(wide):
 def f3d():
     for program in ("f3d", "xvfb-run"):
         if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed (Debian, Ubuntu: apt-get install f3d xvfb)")
+            pytest.skip(f"{program} is not installed (Debian, Ubuntu: apt-get install f3d xvfb xauth)")
     return f"xvfb-run -a {EXAMPLE}"
 
 
