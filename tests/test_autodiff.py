@@ -106,7 +106,7 @@ def test_equals_pytorch3d(name, ours):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_pytorch3d_itself(name):
+def test_pytorch3d_itself(name, monkeypatch):
     """The adapter, where PyTorch3D imports; elsewhere its figures stand for it."""
     try:
         import pytorch3d.renderer.mesh.rasterize_meshes  # noqa: F401
@@ -124,6 +124,11 @@ def test_pytorch3d_itself(name):
         (found[k][len(scene) :] == 0).all() for k in ("rotation", "camera/translation", "camera/focal")
     )
     empty = replace(scene, asset=torch.full_like(scene.asset, -1))
+    origin = with_tensors(empty, {"camera/translation": torch.zeros_like(scene.camera.translation)})
+    _, found = gradients(module, stack([scene, origin]), torch.cat([cotangent, cotangent]))
+    assert all(g.isfinite().all() for g in found.values())  # its meshes' padding lies in the eye
+    monkeypatch.setattr("render.autodiff.pytorch3d._FACES", 30)
+    assert (module(scene) - want).abs().mean() < 0.005  # the nearest faces are kept
     assert_close(autodiff(small_world(), renderer="pytorch3d")(empty), autodiff(small_world())(empty))
 
 
