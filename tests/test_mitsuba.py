@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import roma
 import torch
 from small_world import cuboid, small_world
 from supersampled import agreement
@@ -193,11 +194,12 @@ def test_same_scene_same_picture(table):
     want = first.render(scene).rgb
     assert torch.equal(first.render(scene[1]).rgb, want[1:2])
     threads = drjit.thread_count()
-    drjit.set_thread_count(1)
-    try:
-        assert torch.equal(MitsubaEngine(table, size=(32, 32), samples=4).render(scene).rgb, want)
-    finally:
-        drjit.set_thread_count(threads)
+    for count in (1, 8):
+        drjit.set_thread_count(count)
+        try:
+            assert torch.equal(MitsubaEngine(table, size=(32, 32), samples=4).render(scene).rgb, want)
+        finally:
+            drjit.set_thread_count(threads)
     assert not torch.equal(MitsubaEngine(table, size=(32, 32), samples=4, seed=1).render(scene).rgb, want)
 
 
@@ -301,3 +303,30 @@ def test_opened_by_name(cube):
     with open_engine("mitsuba", cube, size=(16, 24), samples=1, light_angle_degrees=0.5) as engine:
         assert isinstance(engine, Engine)
         assert (engine.name, engine.size) == ("mitsuba", (16, 24))
+
+
+def test_recovers_a_pose_by_gradients(cube):
+    """From 15 degrees off; the picture has another noise than those compared with it."""
+    scene = cube.sample(1, generator=torch.Generator().manual_seed(5))
+    photo = MitsubaEngine(cube, size=(32, 32), samples=64, seed=1).render(scene).rgb
+    module = differentiable(MitsubaEngine(cube, size=(32, 32)), "manual")
+
+    def turned(vector):
+        turn = roma.rotvec_to_unitquat(torch.tensor([0.15, 0.2, -0.1]) + vector)
+        return replace(scene, rotation=roma.quat_product(turn.expand_as(scene.rotation), scene.rotation))
+
+    @torch.no_grad()
+    def degrees_off():
+        same = (turned(turn).rotation * scene.rotation).sum().abs()
+        return float(torch.rad2deg(2 * same.clamp(max=1).acos()))
+
+    turn = torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.Adam([turn], lr=0.03)
+    assert degrees_off() > 15
+    for step in range(40):
+        optimizer.param_groups[0]["lr"] = 0.03 * (1 - step / 40)
+        loss = blurred_squared_error(module(turned(turn)), photo, 2.0).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert degrees_off() < 2
