@@ -1,8 +1,10 @@
 """What is compared: strategies with their settings, and searches that need no gradients."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 
 import torch
 from jaxtyping import Float
@@ -15,11 +17,13 @@ from render.blackbox import asked
 from render.differentiable import differentiable
 from render.engine import Engine
 from render.manual import SoftGradients
-from render.score import ScoreGradients
+from render.score import ScoreGradients, ScoreSettings
 from render.surrogate import LocalSurrogate
 
+_FEW = 16  # pictures of a gradient in races: more steps for the same budget
 _MANY = 64  # pictures of which a smoothing strategy's sight is the mean
 
+Maker = Callable[[Engine], torch.nn.Module]
 Sight = Callable[[torch.nn.Module, Problems, float], Float[Tensor, "row column 3"]]
 
 
@@ -37,31 +41,60 @@ class Method:
 
     name: str
     run: Runner
-    make: Callable[[Engine], torch.nn.Module] | None = None
+    make: Maker | None = None
     seen: Sight | None = None
     note: str = ""
 
 
 def methods() -> list[Method]:
-    """Everything that runs on this machine."""
+    """Everything that runs on this machine, each with the settings that a user would begin with."""
     return [
-        _gradients("manual, edge", lambda engine: differentiable(engine), _blurred),
-        _gradients("manual, soft", lambda engine: differentiable(engine, operator="soft"), _operators),
-        _gradients("manual, layers", lambda engine: differentiable(engine, operator="layers"), _operators),
-        _gradients("score", lambda engine: differentiable(engine, "score"), _smoothed),
-        Method("CMA-ES", evolving, note="no gradients; the best picture so far counts"),
+        _gradients("manual, edge", partial(differentiable), _blurred),
+        _gradients("manual, soft", partial(differentiable, operator="soft"), _operators),
+        _gradients("manual, layers", partial(differentiable, operator="layers"), _operators),
+        *_autodiff(),
+        _gradients(
+            "surrogate, local",
+            partial(differentiable, strategy="surrogate", kind="local"),
+            _smoothed,
+            racing=partial(differentiable, strategy="surrogate", kind="local", samples=_FEW),
+            note=f"in races a gradient has {_FEW} pictures in place of 64",
+        ),
+        _gradients(
+            "score",
+            partial(differentiable, strategy="score"),
+            _smoothed,
+            racing=partial(differentiable, strategy="score", settings=ScoreSettings(samples=_FEW)),
+            note=f"in races a gradient has {_FEW} pictures in place of 64",
+        ),
+        *_without_gradients(),
     ]
 
 
 def _gradients(
     name: str,
-    make: Callable[[Engine], torch.nn.Module],
+    make: Maker,
     seen: Sight,
     *,
+    racing: Maker | None = None,
     own_pictures: bool = False,
     note: str = "",
 ) -> Method:
-    return Method(name, descending(make, own_pictures=own_pictures), make, seen, note)
+    return Method(name, descending(racing or make, own_pictures=own_pictures), make, seen, note)
+
+
+def _autodiff() -> Iterator[Method]:
+    for renderer in ("torch", "pytorch3d"):
+        if renderer == "torch" or find_spec("pytorch3d"):
+            make = partial(differentiable, strategy="autodiff", renderer=renderer)
+            yield _gradients(
+                f"autodiff, {renderer}", make, _own, own_pictures=True, note="races count its own pictures"
+            )
+
+
+def _without_gradients() -> Iterator[Method]:
+    if find_spec("cma"):
+        yield Method("CMA-ES", evolving, note="the best picture so far counts")
 
 
 def _own(module: torch.nn.Module, one: Problems, sigma: float) -> Tensor:
