@@ -10,7 +10,7 @@ after every move: a discount of 0.3 learns many times quicker than the usual 0.9
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -221,7 +221,7 @@ def search_policy(
     rules: Rules = SEARCHING,
     games: int = 8,
     seed: int = 0,
-    progress: bool = False,
+    watch: Callable[[Attempt], None] | None = None,
 ) -> list[Attempt]:
     """Look for the scene of one picture by learning to move towards it.
 
@@ -233,7 +233,8 @@ def search_policy(
         rules: Of the games.
         games: Played side by side.
         seed: Of network and actions. Also reseeds numpy's and torch's global generators.
-        progress: Show a bar.
+        watch: Told after every move, which all games make together, of the best scene so far and of the
+            pictures drawn by then. What it raises ends the search.
 
     Returns:
         The first scene looked at, and each that was better than all before it; the last is the best.
@@ -251,8 +252,10 @@ def search_policy(
             if not best or info["loss"] < best[-1].loss:
                 scene = engine.world.unpack(torch.from_numpy(info["theta"])[None], like=goal.around)
                 best.append(Attempt(table.games.renders, info["loss"], scene))
+        if watch:
+            watch(replace(best[-1], renders=table.games.renders))
 
-    _learn(policy, table.games, renders, progress=progress, watch=keep)
+    _learn(policy, table.games, renders, progress=False, watch=keep)
     return best
 
 

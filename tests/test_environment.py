@@ -265,10 +265,14 @@ def test_policy_search_recovers_a_pose(cube, cube_engine):
         turned, true = matrix(attempt.scene.rotation[0, 0]), matrix(truth.rotation[0, 0])
         return math.degrees(float(rotation_error(cube.assets[0], turned, true)))
 
-    found = search_policy(cube_engine, goal, renders=600, size=SIZE)
+    told = []
+    found = search_policy(cube_engine, goal, renders=600, size=SIZE, watch=told.append)
     assert error(found[0]) > 15.0
     assert error(found[-1]) < 6.0
     assert [a.loss for a in found] == sorted((a.loss for a in found), reverse=True)
     assert 8 <= found[0].renders <= found[-1].renders <= 608
+    assert told[0].renders == 8
+    assert told[-1].renders >= 600
+    assert told[-1].loss == found[-1].loss
     again = search_policy(cube_engine, goal, renders=600, size=SIZE)
     assert [a.loss for a in again] == [a.loss for a in found]
