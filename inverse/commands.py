@@ -15,11 +15,11 @@ from inverse import cli
 from inverse.files import OutputError, output_folder
 from inverse.picture import PictureError, fitted, read_mask, read_picture, writable_suffix, write_picture
 from inverse.recoveryfile import RecoveryFileError, load_scene, load_start, world_of, write_truth
+from render.checks import check_name
 from render.compilation import KernelError
 from render.differentiable import STRATEGIES
 from render.engine import EngineError, check_engine, open_engine
 from render.manual import OPERATORS
-from render.names import check_name
 from scenes import WorldError
 from scenes.frommeshes import from_meshes
 from scenes.gltf import SceneFileError

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from render.blackbox import Simulator
+from render.checks import check_name
 from render.engine import Engine
-from render.names import check_name
 
 # Imported when asked for: `unrender --help` must not wait for them.
 _MAKERS = {

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from render.names import check_name
+from render.checks import check_name
 from scenes.scene import Scene
 from scenes.world import World
 

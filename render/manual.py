@@ -1,15 +1,13 @@
 """The strategy "manual": modules that put hand-written gradients behind an engine's pixels."""
 
 import math
-from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import normalize
 
+from render.checks import check_name, check_positive
 from render.engine import Engine
-from render.names import check_name
 from scenes.scene import Scene
 
 OPERATORS = ("edge", "soft", "layers")
@@ -74,9 +72,7 @@ def manual(
     check_name("picture", picture, PICTURES)
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
-    for name, value in (("sigma", sigma), ("gamma", gamma)):
-        if not 0.0 < value < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")
+    check_positive(sigma=sigma, gamma=gamma)
     if operator == "edge":
         if picture != "engine":
             raise ValueError("the operator 'edge' has no picture of its own; 'soft' and 'layers' have")
@@ -106,7 +102,7 @@ class EdgeGradients(torch.nn.Module):
         fine = (height * self.samples, width * self.samples)
         image = self.engine.render(scene.detach(), size=fine).rgb.to(scene.translation.device)
         if torch.is_grad_enabled():
-            image = self._with_gradients(image, _unit(scene), fine)
+            image = self._with_gradients(image, scene.unit(), fine)
         return _average(image, self.samples)
 
     def _with_gradients(self, image: Tensor, scene: Scene, size: tuple[int, int]) -> Tensor:
@@ -172,7 +168,7 @@ class SoftGradients(torch.nn.Module):
         from render.shading import encode_srgb
         from render.soft import soft_rasterize
 
-        scene, (height, width) = _unit(scene), size
+        scene, (height, width) = scene.unit(), size
         geometry = assemble(self.engine.world, scene, size)
         colours = lit_colours(geometry, scene, self.engine.world)
         vertices = geometry.vertices
@@ -216,13 +212,6 @@ def _shining(scene: Scene) -> tuple[Tensor, ...]:
     """What changes colours where nothing moves."""
     light = scene.light
     return scene.colour, scene.background, light.direction, light.intensity, light.ambient
-
-
-def _unit(scene: Scene) -> Scene:
-    """The scene with quaternions and the light's direction of unit length, as engines see it."""
-    camera = replace(scene.camera, rotation=normalize(scene.camera.rotation, dim=-1))
-    light = replace(scene.light, direction=normalize(scene.light.direction, dim=-1))
-    return replace(scene, rotation=normalize(scene.rotation, dim=-1), camera=camera, light=light)
 
 
 def _average(image: Tensor, samples: int) -> Float[Tensor, "batch height width 3"]:

@@ -1,13 +1,12 @@
 """SoftwareEngine: the engine that needs no OpenGL, from our own rasterizer and shading kernel."""
 
-from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from render.engine import EngineError, Frame
+from render.engine import EngineError, Frame, check_size
 from render.layout import Arranger
 from scenes.scene import Scene
 from scenes.world import World
@@ -53,7 +52,7 @@ class SoftwareEngine:
             raise ValueError(f"samples must be 1, 2, 3 or 4, got {samples}")
         if not 16 <= shadow_size <= 8192:
             raise ValueError(f"shadow_size must lie in 16..8192, got {shadow_size}")
-        _check_size(size)
+        check_size(size)
         # Warp and the kernels take a second to import: not before an engine is wanted.
         from render.compilation import KernelError
 
@@ -74,9 +73,9 @@ class SoftwareEngine:
         if not self._open:
             raise EngineError("the engine is closed; open another one")
         size = self.size if size is None else size
-        _check_size(size)
+        check_size(size)
         shadow = self._arranger.arrange(scene).scenes[:, 11:]  # also refuses what cannot be drawn
-        scene = _unit(scene.detach().to(self._device))
+        scene = scene.detach().to(self._device).unit()
         at_once = max(1, _POINTS // (size[0] * size[1] * self._samples**2 + self._shadow_size**2))
         frames = []
         for start in range(0, len(scene), at_once):
@@ -149,16 +148,3 @@ class SoftwareEngine:
             seen.float(), geometry.triangles, image_size=(self._shadow_size, self._shadow_size)
         )
         return self._shading.Shadow(closeness, rows, texel)
-
-
-def _unit(scene: Scene) -> Scene:
-    """The scene with quaternions and light directions of unit length; empty slots may hold anything."""
-    camera = replace(scene.camera, rotation=torch.nn.functional.normalize(scene.camera.rotation, dim=-1))
-    light = replace(scene.light, direction=torch.nn.functional.normalize(scene.light.direction, dim=-1))
-    rotation = torch.nn.functional.normalize(scene.rotation, dim=-1)
-    return replace(scene, rotation=rotation, camera=camera, light=light)
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"size must be (H, W), at least 1 px each, got {size}")

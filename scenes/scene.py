@@ -8,6 +8,7 @@ import roma
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import normalize
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +100,12 @@ class Scene:
         asset = self.asset.clone()
         asset[:, slot] = -1
         return replace(self, asset=asset)
+
+    def unit(self) -> "Scene":
+        """The same scenes with quaternions and the light's direction of length 1, as engines see them."""
+        camera = replace(self.camera, rotation=normalize(self.camera.rotation, dim=-1))
+        light = replace(self.light, direction=normalize(self.light.direction, dim=-1))
+        return replace(self, rotation=normalize(self.rotation, dim=-1), camera=camera, light=light)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Scene":
         mapped: Scene = _map(self, change)

@@ -1,6 +1,5 @@
 """A module that draws scenes softly, differentiated by autograd."""
 
-import math
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -9,10 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from render.attributes import Attributes
+from render.checks import check_name, check_positive
 from render.engine import Engine
 from render.geometry import Geometry
-from render.manual import _unit
-from render.names import check_name
 from scenes.scene import Camera, Light, Scene
 
 RENDERERS = ("torch", "pytorch3d")
@@ -84,9 +82,7 @@ class AutodiffGradients(torch.nn.Module):
             EngineError: If the renderer is "pytorch3d" and PyTorch3D cannot be imported.
         """
         check_name("renderer", renderer, RENDERERS)
-        for name, value in (("sigma", sigma), ("gamma", gamma)):
-            if not 0.0 < value < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {value}")
+        check_positive(sigma=sigma, gamma=gamma)
         super().__init__()
         self.engine = engine
         self.renderer = renderer
@@ -112,7 +108,7 @@ class AutodiffGradients(torch.nn.Module):
         from render.shading import encode_srgb
 
         world = self.engine.world
-        scene = _unit(_finite(scene))
+        scene = _finite(scene).unit()
         geometry = assemble(world, scene, self.engine.size if size is None else size)
         return self._draw(
             geometry,

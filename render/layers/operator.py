@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from render.attributes import Attributes, PerCorner, Texture, background_rows, carried
 from render.blur import gaussian_blur
+from render.checks import check_positive
 from render.compilation import load_unique
 from render.edge import edge_gradient
 from render.interpolate import interpolate
@@ -275,5 +276,4 @@ def _check(vertices: Tensor, image_size: tuple[int, int], sigma: float, gamma: f
 def _check_numbers(name: str, tensor: Tensor, gamma: float) -> None:
     if tensor.dtype not in REAL:
         raise ValueError(f"{name} must be float32 or float64, got {tensor.dtype}")
-    if not 0.0 < gamma < math.inf:
-        raise ValueError(f"gamma must be positive and finite, got {gamma}")
+    check_positive(gamma=gamma)

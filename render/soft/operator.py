@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from render.attributes import Attributes, background_rows, carried
+from render.checks import check_positive
 from render.compilation import load_unique
 from render.launch import REAL, in_threads, launch, part, thread_count, view
 from render.soft.kernels import kernels
@@ -349,6 +350,4 @@ def _check(vertices: Tensor, image_size: tuple[int, int], sigma: float, gamma: f
         raise ValueError(f"vertices must be float32 or float64, got {vertices.dtype}")
     if min(image_size) < 1:
         raise ValueError(f"image_size must be at least 1 x 1 px, got {tuple(image_size)}")
-    for name, value in (("sigma", sigma), ("gamma", gamma)):
-        if not 0.0 < value < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")
+    check_positive(sigma=sigma, gamma=gamma)

@@ -3,9 +3,9 @@
 import torch
 
 from render.blackbox import Simulator
+from render.checks import check_name
 from render.engine import Engine
 from render.manual import PICTURES
-from render.names import check_name
 from render.surrogate.gradients import SurrogateGradients
 from render.surrogate.local import LocalSurrogate
 
