@@ -246,8 +246,9 @@ def draw(training: Training, path: Path) -> None:
         ax.set(title=f"{title}: fingertip (dot: end) and target (cross)", xlabel="x [m]", ylabel="y [m]")
         ax.set(xlim=(-0.24, 0.24), ylim=(-0.24, 0.24), aspect="equal")
     axes[2].plot(100.0 * training.curve)
-    axes[2].set(title="targets trained on", xlabel="gradients followed", yscale="log")
+    axes[2].set(title="targets trained on, the way there included", xlabel="gradients followed")
     axes[2].set_ylabel("distance, root mean square [cm]")
+    axes[2].set_ylim(bottom=0.0)
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=100)
 
