@@ -90,9 +90,14 @@ class Descent:
         self.shift.grad = torch.where(gradient.isfinite().all(1, keepdim=True), gradient, 0.0)
         self.optimiser.step()
         with torch.no_grad():
-            world = self.world
-            self.shift.copy_(_bounded(self.base, self.shift, self.unit, world.low, world.high, world.units))
+            self.shift.copy_(self._bounded())
         return image.detach()
+
+    def _bounded(self) -> Float[Tensor, "batch parameter"]:
+        """Shifts that keep theta within the world's ranges; angles may go round."""
+        low, high, base, unit = self.world.low, self.world.high, self.base, self.unit
+        theta = torch.maximum(torch.minimum(base + self.shift * unit, high), low)
+        return torch.where(self.world.ends & (unit > 0), (theta - base) / unit.clamp_min(1e-12), self.shift)
 
 
 def descend(
@@ -138,12 +143,3 @@ def _evidence(evidence: Evidence, side: int) -> Evidence:
     while height % fold or width % fold:
         fold -= 1
     return evidence.resized((height // fold, width // fold))
-
-
-def _bounded(
-    base: Tensor, shift: Tensor, unit: Tensor, low: Tensor, high: Tensor, units: list[str]
-) -> Float[Tensor, "scene parameter"]:
-    """Shifts that keep theta within the world's ranges; angles may go round."""
-    hard = torch.tensor([u != "rad" for u in units]) & (unit > 0)
-    theta = torch.maximum(torch.minimum(base + shift * unit, high), low)
-    return torch.where(hard, (theta - base) / unit.clamp_min(1e-12), shift)

@@ -79,8 +79,7 @@ class SceneBox:
         self.size = size
         self.low, self.high = world.low, world.high
         self.width = torch.tensor([_WIDTHS.get(group, _USUAL) for group in world.groups])
-        named = list(zip(world.names, world.units, strict=True))
-        self.ends = torch.tensor([unit != "rad" or name.endswith("elevation") for name, unit in named])
+        self.ends = world.ends
         self.slot_of = torch.tensor(world.slot_of)
         self.active = world.active(self.scenes)
         positive = [name == "camera.focal" or name.endswith(".scale") for name in world.names]

@@ -192,6 +192,11 @@ class World:
         """Upper end of each entry's range."""
         return torch.tensor([c.interval.high for c in self._columns])
 
+    @property
+    def ends(self) -> Bool[Tensor, "parameter"]:
+        """True where an entry's range has ends to keep within; the others are angles that may go round."""
+        return torch.tensor([c.unit != "rad" or c.name.endswith("elevation") for c in self._columns])
+
     def pack(self, scene: Scene) -> Float[Tensor, "batch parameter"]:
         """The scene's free numbers, [B, P], in the order of `names`.
 

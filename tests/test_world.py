@@ -362,3 +362,10 @@ def test_no_scenes(name):
     assert none.rotation.shape == (0, world.count[1], 4)
     assert world.pack(none).shape == (0, len(world.names))
     assert world.unpack(world.pack(none), like=none).translation.shape == (0, world.count[1], 3)
+
+
+def test_angles_go_round_and_all_else_has_ends(table):
+    named = dict(zip(table.names, table.ends.tolist(), strict=True))
+    assert not named["object0.yaw"]
+    assert not named["light.azimuth"]
+    assert all(named[name] for name in ("object0.x", "object0.scale", "light.elevation", "light.ambient"))

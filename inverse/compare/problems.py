@@ -150,13 +150,8 @@ def start_near(world: World, truth: Scene, off: Off, generator: torch.Generator)
     others = torch.tensor([g not in ("position", "rotation") for g in world.groups])
     spread = torch.sign(torch.randn(theta.shape, generator=generator))
     theta = theta + others * off.others * (world.high - world.low) * spread
-    return world.unpack(within(world, theta), like=scene)
-
-
-def within(world: World, theta: Float[Tensor, "batch parameter"]) -> Float[Tensor, "batch parameter"]:
-    """Theta, what has hard ends kept within them; angles may go round."""
-    ends = torch.tensor([unit != "rad" for unit in world.units])
-    return torch.where(ends, torch.maximum(torch.minimum(theta, world.high), world.low), theta)
+    kept = torch.maximum(torch.minimum(theta, world.high), world.low)
+    return world.unpack(torch.where(world.ends, kept, theta), like=scene)
 
 
 def _about(interval: Interval, room: float) -> Interval:
