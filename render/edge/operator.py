@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from render.compilation import load_unique
 from render.edge.kernels import kernels
-from render.launch import REAL, argument, in_threads, launch, part, shares, thread_count, view
+from render.launch import REAL, argument, in_threads, launch, part, shares, signed, thread_count, view
 from render.raster import Raster, rasterize
 from render.triangles import Triangles, packed
 
@@ -80,6 +80,7 @@ class _EdgeGradient(torch.autograd.Function):
     """Identity in the image; contours and advection in the vertices."""
 
     @staticmethod
+    @signed
     def forward(
         image: Tensor, vertices: Tensor, triangles: Triangles, copies: int, raster: Raster, antialiased: bool
     ) -> Tensor:

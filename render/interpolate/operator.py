@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from render.attributes import Attributes, Carried, Texture, carried
 from render.compilation import load_unique
 from render.interpolate.kernels import kernels
-from render.launch import REAL, Share, argument, in_threads, launch, shares, thread_count
+from render.launch import REAL, Share, argument, in_threads, launch, shares, signed, thread_count
 from render.raster import Raster
 from render.triangles import Triangles, packed
 
@@ -58,6 +58,7 @@ class _Interpolate(torch.autograd.Function):
     """c = sum b_k a_k, linear in the attributes."""
 
     @staticmethod
+    @signed
     def forward(values: Tensor, given: Carried, images_per_copy: int, copies: int, raster: Raster) -> Tensor:
         image = values.new_empty(*raster.face.shape, values.shape[1])
         k = _loaded(image)
