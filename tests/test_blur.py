@@ -13,14 +13,14 @@ def noise(*shape, dtype=torch.float64, seed=0):
     return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("sigma", [0.3, 0.7, 1.3, 1.99])
+@pytest.mark.parametrize("sigma", [0.3, 0.7, 1.3, 2.99])
 def test_direct_kernel_is_the_gaussian(sigma):
     """Weights below 1e-7 are left out: nothing else differs."""
     image = noise(2, 19, 24, 3)
     assert_close(gaussian_blur(image, sigma), gaussian_blur_reference(image, sigma), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("sigma", [2.0, 3.0, 8.0, 30.0])
+@pytest.mark.parametrize("sigma", [3.0, 8.0, 30.0])
 def test_recursive_filter_is_near_the_gaussian(sigma):
     """The fourth-order fit is 0.4-0.7 % off the Gaussian along one axis, so about 1 % along two."""
     impulse = torch.zeros(1, 120, 140, 1, dtype=torch.float64)

@@ -54,7 +54,7 @@ def soft_layers(
 
     Time grows with the number of pictures times K layers, K the most objects in one picture; composing a
     pixel grows with K^2. Memory in float32 with C channels, at the peak: 12 C + 50 bytes a picture, pixel and
-    layer, 4 C + 8 more below a `sigma` of 2 px; 4 C + 8 a pixel of the result; 4 C + 32 a vertex, in the
+    layer, 4 C + 8 more below a `sigma` of 3 px; 4 C + 8 a pixel of the result; 4 C + 32 a vertex, in the
     backward pass 12 more a further host thread; once 110 a face, kept with the `Triangles`.
 
     Args:
