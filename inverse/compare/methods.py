@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inverse.compare.problems import Problems
 from inverse.compare.race import Runner, descending
-from inverse.compare.searches import evolving
+from inverse.compare.searches import evolving, playing
 from render.blackbox import asked
 from render.differentiable import differentiable
 from render.engine import Engine
@@ -95,6 +95,8 @@ def _autodiff() -> Iterator[Method]:
 def _without_gradients() -> Iterator[Method]:
     if find_spec("cma"):
         yield Method("CMA-ES", evolving, note="the best picture so far counts")
+    if find_spec("stable_baselines3"):
+        yield Method("PPO", playing, note="learns on the one picture; the best picture so far counts")
 
 
 def _own(module: torch.nn.Module, one: Problems, sigma: float) -> Tensor:

@@ -1,8 +1,11 @@
-"""Ways that need no gradients, as runners of races: each problem by itself."""
+"""Ways that need no gradients, as runners of races: each problem by itself, the best so far counts."""
 
+import contextlib
 import time
 from collections.abc import Callable
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from inverse.compare.cost import Counted
@@ -11,37 +14,71 @@ from inverse.compare.race import Budget, Stop, Way
 from inverse.evolution import Generation, evolve
 from render.blackbox import asked
 
-_ENDLESS = 10**9  # questions; the clock ends the race
+_ENDLESS = 10**9  # pictures; the clock ends the race
+
+Progress = Callable[[float], None]
+Note = Callable[[float, Float[Tensor, "parameter"]], None]  # pictures drawn so far, and the best theta
 
 
-class _Spent(Exception):
+class _SpentError(Exception):
     """The budget is gone."""
 
 
-def evolving(
-    engine: Counted, problems: Problems, budget: Budget, progress: Callable[[float], None]
-) -> list[Way]:
-    """CMA-ES with restarts on the squared difference of the pictures; the best so far counts."""
-    ways: list[Way] = []
-    size = (problems.picture.shape[1], problems.picture.shape[2])
-    for b in range(len(problems)):
-        theta, box = asked(engine, problems.start[b], size)
-        way, picture, began = Way(), problems.picture[b], time.perf_counter()
+def evolving(engine: Counted, problems: Problems, budget: Budget, progress: Progress) -> list[Way]:
+    """CMA-ES with restarts, on the squared difference of the pictures."""
 
-        def watch(generation: Generation, best: Tensor, way: Way = way, began: float = began) -> None:
-            seconds = time.perf_counter() - began
-            way.append(Stop(generation.questions, seconds, best.clone()))
-            if budget.of == "seconds" and seconds >= budget.amount:
-                raise _Spent
+    def search(b: int, renders: int, note: Note) -> None:
+        picture = problems.picture[b]
+        theta, box = asked(engine, problems.start[b], (picture.shape[0], picture.shape[1]))
 
-        def loss(value: Tensor, picture: Tensor = picture) -> Tensor:
+        def loss(value: Tensor) -> Tensor:
             return (value - picture).square().mean((2, 3, 4))
 
-        questions = int(budget.amount) if budget.of == "renders" else _ENDLESS
-        try:
-            evolve(box, theta, loss, budget=questions, seed=b, watch=watch)
-        except _Spent:
-            pass
+        def watch(generation: Generation, best: Tensor) -> None:
+            note(generation.questions, best)
+
+        evolve(box, theta, loss, budget=renders, seed=b, watch=watch)
+
+    return _one_by_one(problems, budget, progress, search)
+
+
+def playing(engine: Counted, problems: Problems, budget: Budget, progress: Progress) -> list[Way]:
+    """PPO that learns to move towards the one picture, and is thrown away."""
+    from inverse.environment import Goal
+    from inverse.reinforce import Attempt, search_policy
+
+    def search(b: int, renders: int, note: Note) -> None:
+        picture = problems.picture[b]
+
+        def watch(best: Attempt) -> None:
+            note(best.renders, problems.world.pack(best.scene)[0])
+
+        goal = Goal(picture, problems.start[b])
+        # seeds the global generators: what comes after must not depend on it
+        with torch.random.fork_rng(devices=[]):
+            size = (picture.shape[0], picture.shape[1])
+            search_policy(engine, goal, renders=renders, size=size, seed=b, watch=watch)
+
+    return _one_by_one(problems, budget, progress, search)
+
+
+def _one_by_one(
+    problems: Problems, budget: Budget, progress: Progress, search: Callable[[int, int, Note], None]
+) -> list[Way]:
+    """The ways of searches that tell on the way how they stand."""
+    renders = int(budget.amount) if budget.of == "renders" else _ENDLESS
+    ways: list[Way] = []
+    for b in range(len(problems)):
+        way, began = Way(), time.perf_counter()
+
+        def note(drawn: float, theta: Tensor, way: Way = way, began: float = began) -> None:
+            seconds = time.perf_counter() - began
+            way.append(Stop(drawn, seconds, theta.clone()))
+            if budget.of == "seconds" and seconds >= budget.amount:
+                raise _SpentError
+
+        with contextlib.suppress(_SpentError):
+            search(b, renders, note)
         ways.append(way)
         progress((b + 1) / len(problems))
     return ways
