@@ -222,11 +222,10 @@ def test_a_seed_reproduces_a_fit(simulator):
     assert not torch.equal(first.layers[0].weight, other.layers[0].weight)
 
 
-def test_the_best_network_met_is_kept(simulator):
-    """A longer fit to few questions forgets the others; what is kept does not."""
-    short, long = (fit_surrogate(simulator, questions=24, held_out=64, steps=s).r2 for s in (50, 400))
-    assert long > 0.5
-    assert long > short
+def test_the_best_network_met_is_kept():
+    """Of mere noise that is one that says its mean; the last one has learnt the answers by heart."""
+    noise = Simulator(lambda theta: np.sin(1e5 * theta.sum(keepdims=True)), [0.0] * 4, [1.0] * 4)
+    assert fit_surrogate(noise, questions=64, held_out=128, steps=800).r2 > -0.15
 
 
 def test_observations_of_any_shape():
@@ -335,6 +334,17 @@ def test_local_gradients_of_the_cubes_pictures(cube, cube_engine):
     cosine = cosine_similarity(got.double(), torch.stack(columns, 1), dim=1)
     assert cosine.median() > 0.97
     assert cosine.min() > 0.5
+
+
+def test_what_is_even_gives_no_slope():
+    """At the bottom of a bowl questions in pairs cancel."""
+    bowl = Simulator(lambda theta: np.array([theta @ theta]), [-1.0] * 6, [1.0] * 6)
+    local = LocalSurrogate(bowl, samples=16, width=0.1)
+    bottom, side = torch.zeros(8, 6).double(), torch.full((8, 6), 0.2).double()
+    slopes = [
+        gradient(local, theta, torch.ones(8, 1).double()).norm(dim=1).mean() for theta in (bottom, side)
+    ]
+    assert slopes[0] < 0.3 * slopes[1]
 
 
 def test_entries_without_effect_stay(engine):
