@@ -193,7 +193,9 @@ def draw(
         curves.plot(periods, begin[part], color="tab:grey", ls="--", label=labels[1])
         curves.plot(periods, fit[part], color="tab:red", label=labels[2])
         name = ("fundamental mode", "first higher mode")[mode]
-        curves.annotate(name, (periods[-1], fit[part][-1]), (0, 8), textcoords="offset points", ha="right")
+        middle_of = (periods[len(periods) // 2], fit[part][len(periods) // 2])
+        curves.annotate(name, middle_of, (8, -14), textcoords="offset points")
+    curves.set(xscale="log", xlabel="period [s]", ylabel="phase velocity [km/s]")
     draws = np.random.default_rng(0).multivariate_normal(found.numpy(), covariance.numpy(), 40)
     for one in draws.clip(simulator.low.numpy(), simulator.high.numpy()):
         profile.plot(*_steps(one), color="tab:red", alpha=0.08)
