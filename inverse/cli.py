@@ -35,11 +35,12 @@ class Recover:
     fov_y_degrees: Annotated[float | None, arg(metavar="DEGREES")] = None
     """With --asset, where no camera file is known: the picture's vertical field of view."""
     strategy: _Name = "manual"
-    """Where gradients come from."""
+    """Where gradients come from: manual, autodiff, surrogate (fitted on the way) or score."""
     operator: _Name = "edge"
     """Operator of the strategy "manual": edge, soft, or layers, which feels hidden objects too."""
     engine: _Name = "auto"
-    """The renderer: opengl, software, or auto (OpenGL where there is one)."""
+    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one), or
+    "command:PROGRAM {scene} {image}"."""
     mask: Annotated[Path | None, arg(metavar="MASK")] = None
     """A picture that is white where the objects are. Else the alpha of IMAGE, where it has one."""
     start: Annotated[Path | None, arg(metavar="SCENE.glb|recovery.json")] = None
@@ -65,7 +66,8 @@ class Render:
     world: Annotated[str | None, arg(metavar="NAME|FOLDER|FILE")] = None
     """Its world; the one that the scene names when left out."""
     engine: _Name = "auto"
-    """The renderer: opengl, software, or auto (OpenGL where there is one)."""
+    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one), or
+    "command:PROGRAM {scene} {image}"."""
     size: Annotated[int | None, arg(metavar="PX")] = None
     """Height of the picture; the camera's own when left out."""
 
@@ -85,7 +87,8 @@ class Sample:
     size: Annotated[int | None, arg(metavar="PX")] = None
     """Height of the pictures; the camera's own when left out."""
     engine: _Name = "auto"
-    """The renderer: opengl, software, or auto (OpenGL where there is one)."""
+    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one), or
+    "command:PROGRAM {scene} {image}"."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,8 @@ class Compare:
     size: Annotated[int, arg(metavar="PX")] = 64
     """Height of the pictures."""
     engine: _Name = "auto"
-    """The renderer: opengl, software, mitsuba, or auto (OpenGL where there is one)."""
+    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one), or
+    "command:PROGRAM {scene} {image}"."""
     seed: Annotated[int, arg(metavar="N")] = 0
     """Of scenes, starts and all that is random; races on seconds differ from run to run all the same."""
 
