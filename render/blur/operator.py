@@ -94,8 +94,9 @@ class _Blur(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        blur = _Blur.apply if torch.is_grad_enabled() else _blur  # or there is no second derivative
         return (
-            _Blur.apply(grad_output, ctx.sigma),
+            blur(grad_output, ctx.sigma),
             None,  # sigma
         )
 
@@ -206,12 +207,11 @@ def _recursive(
     """
     k = kernels(REAL[x.dtype], lanes)
     load_unique(kernels.__module__, (k.recursive,), str(x.device))
-    s, a, tail = _recursion(sigma)
     pictures, items = len(x), x[0].numel() // (count * lanes)
     by_picture = pictures >= items  # what host threads share
     threads = min(max(pictures, items), thread_count(x.device, numbers=x.numel()))
     given, out = argument(x.view(pictures, -1)), argument(y.view(pictures, -1))
-    constants = [s, wp.vec4d(*a), wp.mat44d(*tail), count, step, spacing]
+    constants = [*_recursion(sigma), count, step, spacing]
 
     def run(index: int) -> None:
         first, last = part(index, threads, pictures if by_picture else items)
@@ -233,7 +233,7 @@ def _weights(sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 @functools.lru_cache(maxsize=256)
-def _recursion(sigma: float) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
+def _recursion(sigma: float) -> tuple[float, Any, Any]:
     """Coefficients s, (a1, ..., a4) of the recursion, and the rows of its tail matrix.
 
     The poles 1/d are van Vliet's fourth-order fit to a Gaussian of 2 px, drawn out: d becomes d^(1/q), with
@@ -248,7 +248,7 @@ def _recursion(sigma: float) -> tuple[float, tuple[float, ...], tuple[float, ...
         low, high = (q, high) if variance < sigma * sigma else (low, q)
     a = -np.poly(1.0 / d).real[1:]
     s = 1.0 - a.sum()  # so that constants pass unchanged
-    return float(s), tuple(a.tolist()), _tail(s, a)
+    return float(s), wp.vec4d(*a.tolist()), wp.mat44d(*_tail(s, a))
 
 
 def _tail(s: float, a: np.ndarray) -> tuple[float, ...]:
