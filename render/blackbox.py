@@ -6,12 +6,13 @@ scene's engine is one (`SceneBox`); a plain function of a vector, a `Simulator`,
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from render.engine import Engine
 from scenes.scene import Scene
@@ -61,6 +62,9 @@ class BlackBox(Protocol):
     def observe(self, theta: Float[Tensor, "batch question parameter"]) -> Observation:
         """The answers to N questions about each of B things; theta may lie outside its range."""
         ...
+
+
+PullBack = Callable[[BlackBox, Tensor, Observation, Tensor], Tensor]
 
 
 class SceneBox:
@@ -200,6 +204,40 @@ def asked(
         raise ValueError(f"an engine is asked about a Scene, got {type(subject).__name__}")
     _all_free(source, subject)
     return source.world.pack(subject), SceneBox(source, subject, size)
+
+
+def answered(
+    theta: Float[Tensor, "batch parameter"], box: BlackBox, pull_back: PullBack
+) -> Float[Tensor, "batch *observation"]:
+    """The unperturbed answer, with a gradient to theta that is made when it is asked for.
+
+    Args:
+        theta: As `asked` gives it.
+        box: Answers.
+        pull_back: Makes theta's gradient [B, P] of box, theta, the unperturbed observation and the cotangent
+            of its value [B, ...].
+    """
+    answer: Tensor = _Answer.apply(theta.cpu(), box, pull_back)
+    return answer.to(theta.device)
+
+
+class _Answer(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, box: BlackBox, pull_back: PullBack) -> Tensor:
+        base = box.unperturbed()
+        ctx.save_for_backward(theta)
+        ctx.box, ctx.base, ctx.pull_back = box, base, pull_back
+        return base.value[:, 0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
+        (theta,) = ctx.saved_tensors
+        return (
+            ctx.pull_back(ctx.box, theta, ctx.base, cotangent),
+            None,  # box
+            None,  # pull_back
+        )
 
 
 def _all_free(engine: Engine, scene: Scene) -> None:

@@ -23,15 +23,13 @@ References:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import max_pool2d
 
-from render.blackbox import BlackBox, Observation, Simulator, asked
+from render.blackbox import BlackBox, Observation, Simulator, answered, asked
 from render.engine import Engine
 from scenes.scene import Scene
 
@@ -126,9 +124,7 @@ class ScoreGradients(torch.nn.Module):
             ValueError: As `asked` does, or if there is not one width or P.
             EngineError: As the engine does. Of perturbed questions in the backward pass, too.
         """
-        theta, box = asked(self.source, subject, size)
-        answer: Tensor = _Answer.apply(theta.cpu(), box, self._pull_back)
-        return answer.to(theta.device)
+        return answered(*asked(self.source, subject, size), self._pull_back)
 
     def _pull_back(self, box: BlackBox, theta: Tensor, base: Observation, cotangent: Tensor) -> Tensor:
         """The gradient [B, P] of <cotangent, F(theta)>."""
@@ -136,27 +132,6 @@ class ScoreGradients(torch.nn.Module):
         perturbed = _perturbations(box, theta, self.settings, self.progress, self._generator)
         totals = perturbed.totals(base, lambda value: (value - reference) * cotangent[:, None])
         return perturbed.gradient(totals)
-
-
-class _Answer(torch.autograd.Function):
-    """The unperturbed answer; `pull_back` makes theta's gradient of its cotangent."""
-
-    @staticmethod
-    def forward(ctx: Any, theta: Tensor, box: BlackBox, pull_back: Callable[..., Tensor]) -> Tensor:
-        base = box.unperturbed()
-        ctx.save_for_backward(theta)
-        ctx.box, ctx.base, ctx.pull_back = box, base, pull_back
-        return base.value[:, 0]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
-        (theta,) = ctx.saved_tensors
-        return (
-            ctx.pull_back(ctx.box, theta, ctx.base, cotangent),
-            None,  # box
-            None,  # pull_back
-        )
 
 
 def loss_gradient(

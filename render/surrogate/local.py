@@ -1,15 +1,12 @@
 """A small network fitted to a black box around one point, for its slope there; nothing is trained before."""
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from render.blackbox import BlackBox, Simulator, asked
+from render.blackbox import BlackBox, Observation, Simulator, answered, asked
 from render.engine import Engine
 from scenes.scene import Scene
 
@@ -85,12 +82,10 @@ class LocalSurrogate(torch.nn.Module):
             ValueError, EngineError: As the source does; a ValueError too if a part of a scene requires a
                 gradient that is not free in its world.
         """
-        theta, box = asked(self.source, subject, size)
-        answer: Tensor = _Answer.apply(theta.cpu(), box, self._pull_back)
-        return answer.to(theta.device)
+        return answered(*asked(self.source, subject, size), self._pull_back)
 
     def _pull_back(
-        self, box: BlackBox, theta: Tensor, answer: Tensor, cotangent: Tensor
+        self, box: BlackBox, theta: Tensor, base: Observation, cotangent: Tensor
     ) -> Float[Tensor, "batch parameter"]:
         """The gradient of <cotangent, f(theta)> that the local network has."""
         width = self.width * self.narrow**self.progress * (box.high - box.low).to(theta)
@@ -99,32 +94,10 @@ class LocalSurrogate(torch.nn.Module):
         questions = theta[:, None] + offset.to(theta) * width
         changes = []
         for part in questions.split(max(1, AT_ONCE // len(theta)), dim=1):
-            change = (box.observe(part).value - answer[:, None]).double()
+            change = (box.observe(part).value - base.value).double()
             changes.append((change * cotangent[:, None]).flatten(2).sum(2))
         slope = fitted_slope(offset, torch.cat(changes, dim=1), generator=self._generator)
         return slope.to(theta) / width * box.active
-
-
-class _Answer(torch.autograd.Function):
-    """The box's answer about theta; backward, `pull_back` makes theta's gradient of its cotangent."""
-
-    @staticmethod
-    def forward(theta: Tensor, box: BlackBox, pull_back: Callable[..., Tensor]) -> Tensor:
-        return box.unperturbed().value[:, 0]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        theta, ctx.box, ctx.pull_back = inputs
-        ctx.save_for_backward(theta, output)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
-        return (
-            ctx.pull_back(ctx.box, *ctx.saved_tensors, cotangent),
-            None,  # box
-            None,  # pull_back
-        )
 
 
 def fitted_slope(
