@@ -5,12 +5,20 @@ import platform
 from collections.abc import Iterator
 
 DISTRIBUTION = "unrender"
+EXTRAS = {
+    "cma": "CMA-ES in `unrender compare`",
+    "rl": "scenes as an environment, PPO",
+    "mitsuba": "the engine `mitsuba`",
+    "examples": "the simulators of examples/",
+}
 
 
 def report() -> str:
     """Text for `unrender doctor`: engines, devices, packages, and how to get each thing that is missing."""
-    lines = [f"unrender {_version(DISTRIBUTION)}, Python {platform.python_version()}, {platform.platform()}"]
-    for title, part in (("engines", _engines()), ("devices", _devices()), ("packages", _packages())):
+    version = _version(DISTRIBUTION) or "(not installed)"
+    lines = [f"unrender {version}, Python {platform.python_version()}, {platform.platform()}"]
+    parts = {"engines": _engines(), "devices": _devices(), "packages": _packages(), "extras": _extras()}
+    for title, part in parts.items():
         lines += ["", title, *(f"  {name:<12}{state}" for name, state in part)]
     return "\n".join(lines)
 
@@ -64,27 +72,44 @@ def _devices() -> Iterator[tuple[str, str]]:
 def _packages() -> Iterator[tuple[str, str]]:
     """Each package that this one requires here, with its version or how to install it."""
     try:
-        from packaging.requirements import Requirement
+        required = _required("")
     except ImportError as error:
         yield "packaging", f"missing: {error}"
         return
-    try:
-        requirements = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
         yield DISTRIBUTION, "not installed: pip install -e . in its folder"
         return
-    for requirement in map(Requirement, requirements):
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
-            continue  # an extra, or for another version of Python
-        name = requirement.name
+    for name, specifier in required:
+        yield name, _version(name) or f"missing: pip install '{name}{specifier}'"
+
+
+def _extras() -> Iterator[tuple[str, str]]:
+    """What is optional, and what it is for."""
+    for extra, purpose in EXTRAS.items():
         try:
-            yield name, importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            yield name, f"missing: pip install '{name}{requirement.specifier}'"
+            missing = [name for name, _ in _required(extra) if not _version(name)]
+        except (ImportError, importlib.metadata.PackageNotFoundError):
+            return  # said under packages
+        state = f"missing ({', '.join(missing)}): pip install 'unrender[{extra}]'" if missing else "installed"
+        yield extra, f"{state}; {purpose}"
+
+
+def _required(extra: str) -> list[tuple[str, str]]:
+    """Names and versions of what this distribution requires here: always (""), or for an extra alone."""
+    from packaging.requirements import Requirement
+
+    required = []
+    for requirement in map(Requirement, importlib.metadata.requires(DISTRIBUTION) or []):
+        marker = requirement.marker
+        always = marker is None or marker.evaluate({"extra": ""})
+        if always if not extra else (marker and not always and marker.evaluate({"extra": extra})):
+            required.append((requirement.name, str(requirement.specifier)))
+    return required
 
 
 def _version(name: str) -> str:
+    """The installed version, or "" where it is missing."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return "(not installed)"
+        return ""

@@ -28,9 +28,16 @@ def test_missing_package_names_the_command(monkeypatch):
             raise importlib.metadata.PackageNotFoundError(name)
         return "1.0"
 
-    required = ["numpy>=2", "tomli>=2; python_version < '3'", "trimesh>=4.0", "ruff; extra == 'dev'"]
+    required = ["numpy>=2", "tomli>=2; python_version < '3'", "trimesh>=4.0", "trimesh>=4; extra == 'cma'"]
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: required)
     monkeypatch.setattr(importlib.metadata, "version", version)
     lines = report().splitlines()
-    assert lines[-2].split() == ["numpy", "1.0"]
-    assert lines[-1].strip() == "trimesh     missing: pip install 'trimesh>=4.0'"
+    begin = lines.index("packages")
+    assert lines[begin + 1].split() == ["numpy", "1.0"]
+    assert lines[begin + 2].strip() == "trimesh     missing: pip install 'trimesh>=4.0'"
+    begin = lines.index("extras")
+    assert lines[begin + 1].split("; ")[0].split(None, 1) == [
+        "cma",
+        "missing (trimesh): pip install 'unrender[cma]'",
+    ]
+    assert "installed" in lines[begin + 2]
