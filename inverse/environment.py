@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from inverse.losses import Evidence, resize
+from inverse.picture import levels
 from render.engine import Engine, open_engine
 from scenes import Scene, World, stack
 
@@ -152,8 +153,8 @@ class Games:
         """What the players see, as `observation_space` with a batch axis in front."""
         scaled = 2.0 * (self.theta - self._low) / (self._high - self._low) - 1.0
         return {
-            "target": _levels(self.target),
-            "current": _levels(self.image),
+            "target": levels(self.target),
+            "current": levels(self.image),
             "theta": scaled.clamp(-1.0, 1.0).numpy(),
             "active": self.active.numpy().astype(np.int8),
         }
@@ -270,7 +271,7 @@ class SceneEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         if self.render_mode is None:
             return None
         target, current = self.games.target[0], self.games.image[0]
-        return _levels(torch.cat([target, current, (target - current).abs()], dim=1))
+        return levels(torch.cat([target, current, (target - current).abs()], dim=1))
 
     def close(self) -> None:
         """Close the engine, if it was opened here; a second call does nothing."""
@@ -279,10 +280,6 @@ class SceneEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def _observation(self) -> dict[str, np.ndarray]:
         return {name: value[0] for name, value in self.games.observations().items()}
-
-
-def _levels(image: Float[Tensor, "*batch 3"]) -> UInt8[np.ndarray, "*batch 3"]:
-    return (image.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).numpy()
 
 
 gymnasium.register("unrender/Scene-v0", entry_point="inverse.environment:SceneEnvironment")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -97,9 +97,8 @@ def write_picture(path: Path | str, rgb: Float[Tensor, "row column 3"]) -> None:
     """
     path = Path(path)
     writable_suffix(path)
-    levels = (rgb.detach().cpu().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).numpy()
     with atomic(path) as temporary:
-        Image.fromarray(levels).save(temporary)
+        Image.fromarray(levels(rgb)).save(temporary)
 
 
 def writable_suffix(path: Path) -> None:
@@ -117,3 +116,9 @@ def _shrunk(values: Float[Tensor, "row column"], width: int, height: int) -> Flo
     """Means over the area of each new pixel."""
     image = Image.fromarray(values.numpy()).resize((width, height), Image.Resampling.BOX)
     return torch.from_numpy(np.array(image))
+
+
+def levels(rgb: Float[Tensor, "*batch 3"]) -> UInt8[np.ndarray, "*batch 3"]:
+    """Colours in [0, 1], those beyond cut off, as 8 bits a channel."""
+    rounded: np.ndarray = (rgb.detach().cpu().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).numpy()
+    return rounded

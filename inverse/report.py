@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from inverse.files import atomic
+from inverse.picture import levels
 from inverse.recovery import Recovery, Step
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def write_comparison(recovery: Recovery, path: Path) -> None:
     ):
         ax.set_title(title)
         ax.set_axis_off()
-    axes[0].imshow(_levels(recovery.picture), interpolation="nearest")
-    axes[1].imshow(_levels(recovery.image), interpolation="nearest")
+    axes[0].imshow(levels(recovery.picture), interpolation="nearest")
+    axes[1].imshow(levels(recovery.image), interpolation="nearest")
     shown = axes[2].imshow(
         difference.numpy(), cmap="magma", vmin=0.0, vmax=max(peak, 0.1), interpolation="nearest"
     )
@@ -151,7 +152,7 @@ def _side_by_side(
     draw = ImageDraw.Draw(canvas)
     for left, name, rgb in ((0, "picture", picture), (size[0] + 8, "recovered", frame)):
         resampling = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
-        image = Image.fromarray(_levels(rgb)).resize(size, resampling)
+        image = Image.fromarray(levels(rgb)).resize(size, resampling)
         canvas.paste(image, (left, 24))
         draw.text((left + 4, 4), name, fill="black", font_size=14)
     return np.asarray(canvas)
@@ -161,11 +162,6 @@ def _thinned(frames: Sequence[Tensor], count: int) -> list[Tensor]:
     """At most `count` of the frames, evenly spaced, first and last among them."""
     chosen = np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))
     return [frames[i] for i in chosen]
-
-
-def _levels(rgb: Float[Tensor, "row column 3"]) -> UInt8[np.ndarray, "row column 3"]:
-    levels: np.ndarray = (rgb.detach().cpu().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).numpy()
-    return levels
 
 
 def _psnr(psnr: float) -> str:
