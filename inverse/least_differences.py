@@ -4,17 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from inverse.candidates import Candidates, Moves, Pinhole
+from inverse.jacobian import Stencil, stencils
 from inverse.losses import Evidence, covered
 from render.engine import Engine
-from scenes import Scene, World
+from scenes import Scene, World, stack
 from scenes.scene import matrix
 
 _BATCH = 32  # scenes drawn per call
-_DAMPINGS = (0.1, 1.0, 10.0, 100.0)
+_DAMPINGS = (0.1, 1.0, 10.0)
 _WIDENINGS = (1.0, 4.0)  # of tau in the weights: rho's own, and one under which misplaced edges still pull
 _SMOOTH = {"colour": 0.02, "light": 0.04, "background": 0.02}  # steps of entries that move no outline
 
@@ -141,15 +143,17 @@ class Judge:
         Returns:
             The best fit met; never worse than `start`.
         """
-        best, damping, stuck = start, 1e-2, 0
+        best, damping, stuck = start, 1e-2, False
+        columns = self._columns(start.scene, free)
+        if len(columns) == 0:
+            return start
         for _ in range(iterations):
-            columns = self._columns(best.scene, free)
-            if len(columns) == 0:
-                return best
+            if not stuck:
+                normals = self._normals(best, columns, pixels)
             theta = self.world.pack(best.scene)[0]
             limit = 5.0 * self.steps(best.scene, pixels)[columns]
             trials = []
-            for normal, descent in self._normals(best, columns, pixels):
+            for normal, descent in normals:
                 # what lies at the end of its range and wants out stays there, so that the others do not count
                 # on it
                 stays = self._outward(theta, columns, descent)
@@ -167,18 +171,14 @@ class Judge:
             k = int(cost.sum((1, 2)).argmin())
             gain = best.total - float(cost[k].sum())
             if gain <= 0.0:
-                stuck, damping = stuck + 1, damping * 1e3
-                if stuck == 2:
+                if stuck:
                     break
+                stuck, damping = True, damping * 1e3
                 continue
-            factor = _DAMPINGS[k % len(_DAMPINGS)]
-            best, damping, stuck = (
-                Fit(scenes[k], image[k], cost[k], ids[k]),
-                min(1e3, max(1e-5, damping * factor)),
-                0,
-            )
+            best, stuck = Fit(scenes[k], image[k], cost[k], ids[k]), False
+            damping = min(1e3, max(1e-5, damping * _DAMPINGS[k % len(_DAMPINGS)]))
             self.note("least differences", best)
-            if gain < max(0.05, 2e-3 * best.total):
+            if gain < max(0.05, 1e-3 * best.total):
                 break
         return best
 
@@ -210,35 +210,44 @@ class Judge:
         at_low, at_high = theta[columns] <= low + slack, theta[columns] >= high - slack
         return self._hard()[columns] & ((at_low & (descent > 0)) | (at_high & (descent < 0)))
 
+    def _stencils(self, fit: Fit, columns: Tensor) -> list[Stencil]:
+        """Columns in sets that one picture, or a pair, serves."""
+        slots = sorted({self.world.slot_of[c] for c in columns.tolist()} - {-1})
+        channels = 3 if self.evidence.mask is None else 4
+        return stencils(self.world, columns.tolist(), self._reach(fit, slots), channels)
+
+    def _reach(self, fit: Fit, slots: list[int]) -> dict[int, Float[Tensor, "height width"]]:
+        """How much each object's removal changes a pixel or one beside it; more where the object is seen."""
+        if len(slots) < 2:
+            return {s: torch.ones(self.evidence.size) for s in slots}
+        image, _, _ = self.draw(stack([fit.scene.without(s) for s in slots]))
+        change = F.max_pool2d((image - fit.image).abs().amax(-1)[:, None], 3, stride=1, padding=1)
+        seen = torch.stack([fit.instance_id == s for s in slots])
+        near = F.avg_pool2d(seen[:, None].float(), 3, stride=1, padding=1)
+        return dict(zip(slots, (change + near)[:, 0], strict=True))
+
     def _normals(self, fit: Fit, columns: Tensor, pixels: float) -> list[tuple[Tensor, Tensor]]:
         """Gauss-Newton's matrix and gradient of the robust cost at a fit, for each widening of tau."""
-        theta = self.world.pack(fit.scene)[0]
-        steps = self.steps(fit.scene, pixels)
-        groups = self.world.groups
-        plan = []  # (column, step)
-        for c in columns.tolist():
-            h = float(steps[c])
-            if groups[c] in _SMOOTH:
-                h = -h if float(theta[c]) + h > float(self.world.high[c]) else h
-                plan.append((c, h))
-            else:
-                plan += [(c, h), (c, -h)]
-        variants = theta.repeat(len(plan), 1)
-        for row, (c, h) in enumerate(plan):
-            variants[row, c] += h
-        image, ids, _ = self.draw(self.world.unpack(variants, like=fit.scene))
+        shared = self._stencils(fit, columns)
+        theta, steps = self.world.pack(fit.scene)[0], self.steps(fit.scene, pixels)
+        smooth = torch.tensor([g in _SMOOTH for g in self.world.groups])
+        # one-sided steps go down where the range ends above
+        steps = torch.where(smooth & (theta + steps > self.world.high), -steps, steps)
+        rows = []
+        for s in shared:
+            step = torch.zeros_like(theta)
+            step[s.columns] = steps[s.columns]
+            rows += [theta + step] if smooth[s.columns[0]] else [theta + step, theta - step]
+        image, ids, _ = self.draw(self.world.unpack(torch.stack(rows), like=fit.scene))
         residual = self._residual(fit.image, fit.instance_id)
-        moved = torch.stack([self._residual(i, d) for i, d in zip(image, ids, strict=True)])
-        slopes, row = [], 0
-        for c in columns.tolist():
-            if groups[c] in _SMOOTH:
-                slopes.append((moved[row] - residual) / plan[row][1])
-                row += 1
-            else:
-                slopes.append((moved[row] - moved[row + 1]) / (plan[row][1] - plan[row + 1][1]))
-                row += 2
-        jacobian = torch.stack(slopes).flatten(1)
-        normals = []
+        moved = iter([self._residual(i, d) for i, d in zip(image, ids, strict=True)])
+        jacobian = torch.empty(len(columns), *residual.shape)
+        for s in shared:
+            change = next(moved) - (residual if smooth[s.columns[0]] else next(moved))
+            change = change if smooth[s.columns[0]] else 0.5 * change
+            for c, place, share in zip(s.columns, s.places, s.shares, strict=True):
+                jacobian[place] = change * share / steps[c]
+        jacobian, normals = jacobian.flatten(1), []
         for widening in _WIDENINGS:
             weighted = jacobian * self._weight(residual, widening * self.evidence.tau).flatten()
             normals.append((weighted @ jacobian.T, weighted @ residual.flatten()))

@@ -5,11 +5,15 @@ from dataclasses import replace
 from itertools import product
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from inverse.least_differences import Fit, Judge
-from render.shading import decode_srgb
+from render.shading import decode_srgb, encode_srgb
 from scenes import Interval, LightPrior, Scene, World
+
+_SIDE = 64  # [px] longer side of the pictures that lights are searched with
+_ELSEWHERE = math.cos(math.radians(45.0))  # of the angle from which on a light comes from another side
 
 
 def lights(world: World, scene: Scene, *, few: bool = False) -> Scene:
@@ -42,29 +46,33 @@ def lights(world: World, scene: Scene, *, few: bool = False) -> Scene:
     return world.unpack(torch.stack(rows), like=scene)
 
 
-def exposed(judge: Judge, scenes: Scene) -> Scene:
-    """The scenes with objects as bright as the picture's.
+def exposed(judge: Judge, scenes: Scene) -> tuple[Scene, Float[Tensor, "batch height width 3"]]:
+    """The scenes with objects as bright as the picture's, and about what they look like.
 
     Each free tint is scaled so that its object's mean linear colour is the picture's. Where no scenery tells
-    how strong the light is, the light is scaled likewise for objects of known colour.
+    how strong the light is, the light is scaled likewise for objects of known colour. The pictures are those
+    of the scenes given, scaled likewise; only highlights and borders of objects would be drawn otherwise.
     """
     world = judge.world
     image, ids, _ = judge.draw(scenes)
     image, target = decode_srgb(image), decode_srgb(judge.evidence.image)
     free = torch.tensor([a.colour_free for a in world.assets] + [False])[scenes.asset]
     low, high = (torch.tensor([getattr(i, end) for i in world.colour]) for end in ("low", "high"))
-    colour, light = scenes.colour.clone(), scenes.light
+    colour, light, scaled = scenes.colour.clone(), scenes.light, image.clone()
     known = torch.zeros_like(ids, dtype=torch.bool)
     for slot in range(scenes.slots):
         seen = (ids == slot)[..., None]
         ratio = (target * seen).sum((1, 2)) / (image * seen).sum((1, 2)).clamp_min(1e-6)
         tint = torch.maximum(torch.minimum(colour[:, slot] * ratio, high), low)
-        colour[:, slot] = torch.where(free[:, slot, None] & seen.any(1).any(1), tint, colour[:, slot])
+        tint = torch.where(free[:, slot, None] & seen.any(1).any(1), tint, colour[:, slot])
+        scaled *= torch.where(seen, (tint / colour[:, slot])[:, None, None], 1.0)
+        colour[:, slot] = tint
         known |= (ids == slot) & ~free[:, slot, None, None]
     if not world.scenery:
         seen = known[..., None]
         scale = (target * seen).sum((1, 2, 3)) / (image * seen).sum((1, 2, 3)).clamp_min(1e-6)
         scale = torch.where(known.flatten(1).any(1), scale, 1.0)
+        scaled *= torch.where(seen, scale[:, None, None, None], 1.0)
         if world.light.intensity.free:
             light = replace(
                 light,
@@ -77,20 +85,27 @@ def exposed(judge: Judge, scenes: Scene) -> Scene:
                 light,
                 ambient=(light.ambient * scale).clamp(world.light.ambient.low, world.light.ambient.high),
             )
-    return replace(scenes, colour=colour, light=light)
+    return replace(scenes, colour=colour, light=light), encode_srgb(scaled.clamp(0.0, 1.0))
 
 
-def relight(judge: Judge, fit: Fit, *, most: int = 3) -> Fit:
-    """The fit under the best of many lights, the `most` best polished; never worse than `fit`."""
+def relight(judge: Judge, fit: Fit) -> Fit:
+    """The fit under the best of many lights; never worse than `fit`.
+
+    Small pictures tell lights apart. Of all lights the best and the best from another side are polished.
+    """
     world = judge.world
     if "light" not in world.groups:
         return fit
-    scenes = exposed(judge, lights(world, fit.scene))
+    rough = judge.coarser(_SIDE)
+    scenes, images = exposed(rough, lights(world, fit.scene))
+    order = rough.evidence.cost(images).sum((1, 2)).argsort()
+    cosine = scenes.light.direction @ scenes.light.direction[order[0]]
+    elsewhere = order[cosine[order] < _ELSEWHERE]
     free = torch.tensor([g in ("light", "colour", "background") for g in world.groups])
-    for k in judge.costs(scenes).argsort()[:most].tolist():
-        trial = judge.polish(judge.fit(scenes[k]), free=free, iterations=3)
-        fit = trial if trial.total < fit.total else fit
-    return fit
+    chosen = [int(order[0]), *elsewhere[:1].tolist()]
+    trials = [rough.polish(rough.fit(scenes[k]), free=free, iterations=3) for k in chosen]
+    best = judge.fit(min(trials, key=lambda t: t.total).scene)
+    return best if best.total < fit.total else fit
 
 
 def of_slot(world: World, slot: int) -> Tensor:

