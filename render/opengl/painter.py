@@ -13,7 +13,8 @@ from render.opengl.targets import PictureTarget, ShadowTarget
 from scenes.world import World
 
 _MEMORY = 192 * 2**20  # bytes of targets that one call may use, unless a single scene needs more
-_KEPT = 6  # sets of targets kept for the sizes drawn last
+_KEPT = 16  # sets of targets kept for the sizes drawn last
+_FULL = 0.75  # share of the layers that must be used to take a set of targets with some to spare
 
 
 class Painter:
@@ -59,16 +60,23 @@ class Painter:
             )
 
     def most_at_once(self, remaining: int, size: tuple[int, int]) -> int:
-        """How many scenes to draw next: a power of two, so that few sets of targets serve every batch."""
+        """How many scenes to draw next."""
+        return min(remaining, self._room(remaining, size))
+
+    def _room(self, remaining: int, size: tuple[int, int]) -> int:
+        """Layers for the scenes drawn next: a power of two, so that few sets of targets serve every batch."""
         height, width = size
         one = height * width * (20 * self._samples**2 + 32) + 5 * self._shadow_size**2
-        most = max(1, min(self._layers, self._limit // height, _MEMORY // one, remaining))
-        return 1 << (most.bit_length() - 1)
+        most = max(1, min(self._layers, self._limit // height, _MEMORY // one))
+        above = 1 << (remaining - 1).bit_length()
+        if above <= most and remaining > _FULL * above:
+            return above
+        return 1 << (min(most, remaining).bit_length() - 1)
 
     def paint(self, layout: Layout, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Colours with depth, float32 [B, H, W, 4], and ids, int32 [B, H, W]."""
         context, count = self.context, len(layout.asset)
-        shadow, target = self._targets(count, size)
+        shadow, target = self._targets(self._room(count, size), size)
         layout.instances[..., -2] = np.arange(count)[:, None]
         for index, mesh in enumerate(self._meshes):
             mesh.place(layout.instances[layout.asset == index])
@@ -103,9 +111,10 @@ class Painter:
         target.colours.use(0)
         target.seen.use(1)
         self._resolve["height"] = size[0]
+        target.pictures.viewport = 0, 0, size[1], size[0] * count
         target.pictures.use()
         self._whole.render(vertices=3)
-        result = target.read()
+        result = target.read(count)
         if (problem := context.error) != "GL_NO_ERROR":
             raise EngineError(
                 f"OpenGL could not draw {count} pictures of {size[0]} x {size[1]} px: {problem}"
@@ -116,18 +125,18 @@ class Painter:
         flags = self.context.DEPTH_TEST | (self.context.CULL_FACE if mesh.closed else 0)
         self.context.enable_only(flags)
 
-    def _targets(self, count: int, size: tuple[int, int]) -> tuple[ShadowTarget, PictureTarget]:
-        context, key = self.context, (*size, count)
-        if count not in self._shadows:
-            self._shadows[count] = ShadowTarget(context, self._arrays, self._shadow_size, count)
+    def _targets(self, layers: int, size: tuple[int, int]) -> tuple[ShadowTarget, PictureTarget]:
+        context, key = self.context, (*size, layers)
+        if layers not in self._shadows:
+            self._shadows[layers] = ShadowTarget(context, self._arrays, self._shadow_size, layers)
         if key not in self._pictures:
             while len(self._pictures) >= _KEPT:
                 self._pictures.popitem(last=False)
             try:
-                self._pictures[key] = PictureTarget(context, self._arrays, size, self._samples, count)
+                self._pictures[key] = PictureTarget(context, self._arrays, size, self._samples, layers)
             except Exception as error:  # moderngl's own, raised where memory is short
                 raise EngineError(
                     f"OpenGL cannot make room for pictures of {size[0]} x {size[1]} px: {error}"
                 ) from None
         self._pictures.move_to_end(key)
-        return self._shadows[count], self._pictures[key]
+        return self._shadows[layers], self._pictures[key]

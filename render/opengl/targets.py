@@ -43,11 +43,12 @@ class PictureTarget:
         self.pictures = context.framebuffer(color_attachments=[self._picture, self._instance])
         self.size, self.layers = size, layers
 
-    def read(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Colours and depth, float32 [layers, H, W, 4], and ids, int32 [layers, H, W]."""
+    def read(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Colours and depth, float32 [count, H, W, 4], and ids, int32 [count, H, W], of the first layers."""
         height, width = self.size
-        picture = torch.empty(self.layers, height, width, 4)
-        instance = torch.empty(self.layers, height, width, dtype=torch.int32)
-        self.pictures.read_into(picture.numpy().reshape(-1), components=4, dtype="f4")
-        self.pictures.read_into(instance.numpy().reshape(-1), components=1, attachment=1, dtype="i4")
+        picture = torch.empty(count, height, width, 4)
+        instance = torch.empty(count, height, width, dtype=torch.int32)
+        used = 0, 0, width, height * count
+        self.pictures.read_into(picture.numpy().reshape(-1), used, components=4, dtype="f4")
+        self.pictures.read_into(instance.numpy().reshape(-1), used, components=1, attachment=1, dtype="i4")
         return picture, instance
