@@ -12,7 +12,6 @@ from inverse.least_differences import Fit, Judge
 from render.shading import decode_srgb, encode_srgb
 from scenes import Interval, LightPrior, Scene, World
 
-_SIDE = 64  # [px] longer side of the pictures that lights are searched with
 _ELSEWHERE = math.cos(math.radians(45.0))  # of the angle from which on a light comes from another side
 
 
@@ -91,21 +90,19 @@ def exposed(judge: Judge, scenes: Scene) -> tuple[Scene, Float[Tensor, "batch he
 def relight(judge: Judge, fit: Fit) -> Fit:
     """The fit under the best of many lights; never worse than `fit`.
 
-    Small pictures tell lights apart. Of all lights the best and the best from another side are polished.
+    Of all lights the best and the best from another side are polished.
     """
     world = judge.world
     if "light" not in world.groups:
         return fit
-    rough = judge.coarser(_SIDE)
-    scenes, images = exposed(rough, lights(world, fit.scene))
-    order = rough.evidence.cost(images).sum((1, 2)).argsort()
+    scenes, images = exposed(judge, lights(world, fit.scene))
+    order = judge.evidence.cost(images).sum((1, 2)).argsort()
     cosine = scenes.light.direction @ scenes.light.direction[order[0]]
     elsewhere = order[cosine[order] < _ELSEWHERE]
     free = torch.tensor([g in ("light", "colour", "background") for g in world.groups])
     chosen = [int(order[0]), *elsewhere[:1].tolist()]
-    trials = [rough.polish(rough.fit(scenes[k]), free=free, iterations=3) for k in chosen]
-    best = judge.fit(min(trials, key=lambda t: t.total).scene)
-    return best if best.total < fit.total else fit
+    trials = [judge.polish(judge.fit(scenes[k]), free=free, iterations=3) for k in chosen]
+    return min(fit, *trials, key=lambda t: t.total)
 
 
 def of_slot(world: World, slot: int) -> Tensor:
