@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor
 from inverse.candidates import Candidates, Moves, Pinhole
 from inverse.jacobian import Stencil, stencils
 from inverse.losses import Evidence, covered
-from render.engine import Engine
+from render.engine import Engine, open_engine
 from scenes import Scene, World, stack
 from scenes.scene import matrix
 
@@ -65,16 +66,24 @@ class Judge:
         """Colours [B, H, W, 3], instance ids and inverse depth [B, H, W], at the evidence's size."""
         images, ids, depths = [], [], []
         for i in range(0, len(scene), _BATCH):
-            frame = self.engine.render(scene[i : i + _BATCH], size=self.evidence.size)
-            if frame.instance_id is None or frame.depth is None:
-                raise ValueError(
-                    f"recovery needs an engine that gives instance ids and depth; {self.engine.name} does not"
-                )
+            some = scene[i : i + _BATCH]
+            frame = self.engine.render(some, size=self.evidence.size)
+            instance_id, depth = frame.instance_id, frame.depth
+            if instance_id is None or depth is None:
+                outlines = self._outlines.render(some, size=self.evidence.size)
+                instance_id, depth = outlines.instance_id, outlines.depth
+            assert instance_id is not None
+            assert depth is not None
             images.append(frame.rgb)
-            ids.append(frame.instance_id)
-            depths.append(1.0 / frame.depth.clamp_min(1e-6))
+            ids.append(instance_id)
+            depths.append(1.0 / depth.clamp_min(1e-6))
         self._count(len(scene))
         return torch.cat(images), torch.cat(ids), torch.cat(depths)
+
+    @cached_property
+    def _outlines(self) -> Engine:
+        """Tells what is seen where, for engines that do not: the guessed scene's shapes are known."""
+        return open_engine("software", self.world, size=self.evidence.size, samples=1, shadows=False)
 
     def note(self, stage: str, fit: Fit) -> None:
         """Tell who watches of a fit on the way."""
@@ -196,19 +205,14 @@ class Judge:
     def _clamp(self, theta: Tensor) -> Tensor:
         """Keep what has hard ends within its range; angles may pass theirs and come back round."""
         low, high = self.world.low, self.world.high
-        return torch.where(self._hard(), torch.maximum(torch.minimum(theta, high), low), theta)
-
-    def _hard(self) -> Bool[Tensor, "parameter"]:
-        """Entries of theta whose range has ends."""
-        named = zip(self.world.names, self.world.units, strict=True)
-        return torch.tensor([unit != "rad" or name.endswith("elevation") for name, unit in named])
+        return torch.where(self.world.ends, torch.maximum(torch.minimum(theta, high), low), theta)
 
     def _outward(self, theta: Tensor, columns: Tensor, descent: Tensor) -> Bool[Tensor, "column"]:
         """Columns at an end of their range that descent would push through it."""
         low, high = self.world.low[columns], self.world.high[columns]
         slack = 1e-5 * (high - low)
         at_low, at_high = theta[columns] <= low + slack, theta[columns] >= high - slack
-        return self._hard()[columns] & ((at_low & (descent > 0)) | (at_high & (descent < 0)))
+        return self.world.ends[columns] & ((at_low & (descent > 0)) | (at_high & (descent < 0)))
 
     def _stencils(self, fit: Fit, columns: Tensor) -> list[Stencil]:
         """Columns in sets that one picture, or a pair, serves."""
