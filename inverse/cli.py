@@ -102,13 +102,13 @@ class Compare:
     out: Annotated[Path, arg(metavar="DIR")] = Path("comparison")
     """Folder for comparison.md, comparison.csv, curves.png and strategies.png. Interrupted, the same command
     goes on."""
-    scenes: Annotated[int, arg(metavar="N")] = 16
+    scenes: Annotated[int, arg(metavar="N")] = 12
     """Scenes on which gradients are held to differences of the engine's pictures."""
-    problems: Annotated[int, arg(metavar="N")] = 10
+    problems: Annotated[int, arg(metavar="N")] = 8
     """Problems that each way has to solve from a start that is off."""
-    renders: Annotated[int, arg(metavar="N")] = 400
+    renders: Annotated[int, arg(metavar="N")] = 200
     """Pictures that a problem may cost."""
-    seconds: Annotated[float, arg(metavar="S")] = 2.0
+    seconds: Annotated[float, arg(metavar="S")] = 1.5
     """Seconds that a problem may cost, in a second race."""
     size: Annotated[int, arg(metavar="PX")] = 64
     """Height of the pictures."""

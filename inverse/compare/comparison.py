@@ -33,10 +33,10 @@ _PARTS = 100  # of the progress bar, for each measurement
 class Settings:
     """How much is compared."""
 
-    scenes: int = 24  # whose gradients are held to differences
-    problems: int = 12  # raced
-    renders: float = 400.0  # pictures that each problem may cost in the first race
-    seconds: float = 2.0  # that each may cost in the second
+    scenes: int = 12  # whose gradients are held to differences
+    problems: int = 8  # raced
+    renders: float = 200.0  # pictures that each problem may cost in the first race
+    seconds: float = 1.5  # that each may cost in the second
     height: int = 64  # [px] of the pictures
     sigma: float = 2.0  # [px] blur of the loss whose gradients are compared
     samples: int = 4  # per axis, of the pictures whose differences are the measure

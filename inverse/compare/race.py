@@ -17,6 +17,7 @@ from inverse.compare.truth import Truth
 from inverse.losses import psnr
 from inverse.refine import Descent, RefineSettings
 
+PATIENCE = 15.0  # [s] per problem after which a race on pictures ends in any case
 LAPS = 50  # times at which a race is looked at
 SETTINGS = RefineSettings(coarse=0.04, fine=0.004, stride=0.015)
 
@@ -137,7 +138,7 @@ def descending(make: Callable[[Counted], torch.nn.Module], *, own_pictures: bool
         unit = pixel_steps(engine, problems) * max(problems.picture.shape[1:3])
         descent = Descent(make(engine), problems.world, problems.start, unit, SETTINGS)
         watch, ways = Stopwatch(engine, len(problems), budget), [Way() for _ in range(len(problems))]
-        while watch.spent < 1.0:
+        while watch.spent < 1.0 and watch.seconds < PATIENCE:
             with watch.running(own=len(problems) * own_pictures):
                 descent.step(problems.picture, watch.spent)
             for way, theta in zip(ways, descent.theta, strict=True):

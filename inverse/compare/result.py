@@ -8,7 +8,7 @@ from statistics import median
 from inverse.compare.agreement import Agreement
 from inverse.compare.cost import Cost
 from inverse.compare.problems import KINDS
-from inverse.compare.race import Budget, Race
+from inverse.compare.race import PATIENCE, Budget, Race
 from inverse.compare.truth import RIGHT_DEGREES, RIGHT_SHARE
 
 
@@ -51,7 +51,8 @@ def markdown(results: list[Result], budgets: list[Budget]) -> str:
         "Position to camera: median cosine with central differences of the engine's supersampled loss, in "
         "brackets the length over theirs. Pictures, ms, MB: what one gradient of one scene costs. "
         f"Right: share of the problems in which every object seen ends within {RIGHT_DEGREES:g}° and "
-        f"{RIGHT_SHARE:.0%} of the distance. The last three: medians at the end of the race on {last}.",
+        f"{RIGHT_SHARE:.0%} of the distance; gradients are followed for {PATIENCE:g} s a problem at most. "
+        f"The last three: medians at the end of the race on {last}.",
         *(f"{r.name}: {r.note}" for r in results if r.note),
     ]
     return "\n".join(lines) + "\n"
