@@ -99,7 +99,7 @@ class Compare:
     """A bundled world, a folder with a world.toml, or a world.toml."""
     image: Annotated[Path | None, arg(metavar="IMAGE")] = None
     """Compare on this picture, recovered first, in place of random scenes."""
-    out: Annotated[Path, arg(metavar="DIR")] = Path("comparison")
+    out: Annotated[Path, arg(metavar="DIR")] = Path("out/comparison")
     """Folder for comparison.md, comparison.csv, curves.png and strategies.png. Interrupted, the same command
     goes on."""
     scenes: Annotated[int, arg(metavar="N")] = 12
