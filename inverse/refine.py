@@ -122,13 +122,14 @@ def descend(
     """
     unit = torch.cat([judge.steps(scenes[k], 1.0)[None] for k in range(len(scenes))])
     descent = Descent(render, judge.world, scenes, unit * max(judge.evidence.size), settings, device=device)
+    pictures = 1 + getattr(render, "questions", 0)  # some strategies draw more to know the gradient
     best, best_cost = descent.theta, torch.full((len(scenes),), torch.inf)
     for step in range(settings.steps):
         done = step / max(1, settings.steps - 1)
         evidence = _evidence(judge.evidence, settings.side * (2 if done > 0.5 else 1))
         met = descent.theta
         image = descent.step(evidence.image.expand(len(scenes), -1, -1, -1), done)
-        judge.renders += len(scenes)
+        judge.renders += pictures * len(scenes)
         if done > 2 / 3:
             cost = evidence.cost(image).mean((1, 2))
             better = cost < best_cost

@@ -110,6 +110,11 @@ class ScoreGradients(torch.nn.Module):
         self.progress = 0.0
         self._generator = torch.Generator().manual_seed(self.settings.seed)
 
+    @property
+    def questions(self) -> int:
+        """How many a backward pass asks, for each thing."""
+        return self.settings.samples
+
     def forward(
         self, subject: Scene | Tensor, size: tuple[int, int] | None = None
     ) -> Float[Tensor, "batch *observation"]:

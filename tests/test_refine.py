@@ -8,11 +8,13 @@ import roma
 import torch
 from torch.testing import assert_close
 
+from inverse.compare.cost import Counted
 from inverse.least_differences import Judge
 from inverse.losses import Evidence
 from inverse.metrics import rotation_error
 from inverse.refine import RefineSettings, descend
 from render.differentiable import differentiable
+from render.score import ScoreSettings
 from scenes.scene import matrix, stack
 from scenes.world import Interval
 
@@ -144,3 +146,16 @@ def test_no_steps_change_nothing(cube, cube_engine):
     start = turned(truth, 20.0, [1.0, 0.0, 0.0])
     end = descend(differentiable(cube_engine), judge_of(cube_engine, truth), start, RefineSettings(steps=0))
     assert float(off(cube, end, start)) < 1e-2
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options"),
+    [("score", {"settings": ScoreSettings(samples=8)}), ("surrogate", {"kind": "local", "samples": 8})],
+)
+def test_pictures_of_strategies_that_ask_are_counted(cube, cube_engine, strategy, options):
+    """Nine a step: one to see, eight for the gradient."""
+    truth = scene_of(cube)
+    counted, judge = Counted(cube_engine), judge_of(cube_engine, truth)
+    render = differentiable(counted, strategy, **options)
+    descend(render, judge, turned(truth, 10.0, [0.3, -0.5, 0.8]), RefineSettings(steps=3, side=32))
+    assert judge.renders == counted.renders == 3 * 9

@@ -73,6 +73,11 @@ class LocalSurrogate(torch.nn.Module):
         self.progress = 0.0
         self._generator = torch.Generator().manual_seed(seed)
 
+    @property
+    def questions(self) -> int:
+        """How many a backward pass asks, for each subject."""
+        return self.samples
+
     def forward(
         self, subject: Scene | Tensor, size: tuple[int, int] | None = None
     ) -> Float[Tensor, "batch *observation"]:
