@@ -70,12 +70,19 @@ def drawn_by_software(world, scene, size=SIZE):
         return engine.render(scene)
 
 
-def gone(process):
-    """True where there is no such process, or only its grave."""
+def gone(process, patience=5.0):
+    """True where there is no such process, or only its grave: soon, as the system buries in its own time."""
+    end = time.monotonic() + patience
+    while alive(process) and time.monotonic() < end:
+        time.sleep(0.01)
+    return not alive(process)
+
+
+def alive(process):
     try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 # --- A viewer that reads glTF as everybody does
