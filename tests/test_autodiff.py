@@ -109,7 +109,7 @@ def test_equals_pytorch3d(name, ours):
 def test_pytorch3d_itself(name, monkeypatch):
     """The adapter, where PyTorch3D imports; elsewhere its figures stand for it."""
     try:
-        import pytorch3d.renderer.mesh.rasterize_meshes  # noqa: F401
+        import pytorch3d.renderer.mesh.rasterize_meshes  # noqa: F401  (only whether its compiled part is there)
     except ImportError as e:
         pytest.skip(f"PyTorch3D cannot be imported: {e}")
     world, scene, softness, cotangent, want, wanted = stored(name)

@@ -124,8 +124,9 @@ def test_a_race_judges_where_each_problem_was(engine, problems):
     start, end = world.pack(problems.start), world.pack(problems.truth)
 
     def runner(engine, problems, budget, progress):
-        way = lambda b: [Stop(n, 0.1 * n, end[b] if n >= when[b] else start[b]) for n in range(1, 21)]  # noqa: E731
-        return [way(b) for b in range(3)]
+        return [
+            [Stop(n, 0.1 * n, end[b] if n >= when[b] else start[b]) for n in range(1, 21)] for b in range(3)
+        ]
 
     done = race(engine, problems, Budget("renders", 10), runner, lambda spent: None)
     right = dict(done.laps)

@@ -108,7 +108,7 @@ def test_history_budget_and_seed(source):
     np.random.seed(3)  # noqa: NPY002 (the global state is what this is about)
     expected = np.random.RandomState(3).rand()
     found = evolve(box, theta, squared, budget=100, seed=1, watch=lambda g, best: seen.append((g, best)))
-    assert np.random.rand() == expected  # noqa: NPY002
+    assert np.random.rand() == expected  # noqa: NPY002 (as above)
     assert [g for g, _ in seen] == found.history
     assert torch.equal(seen[-1][1], found.theta)
     assert found.history[-1].questions <= 100 < found.history[-1].questions + 7
