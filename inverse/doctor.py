@@ -9,6 +9,8 @@ EXTRAS = {
     "cma": "CMA-ES in `unrender compare`",
     "rl": "scenes as an environment, PPO",
     "mitsuba": "the engine `mitsuba`",
+    "view": "`unrender view`: a recovery in 3D, in the browser",
+    "notebooks": "notebooks/, and `inverse.explore` in a notebook of your own",
     "examples": "the simulators of examples/",
 }
 
