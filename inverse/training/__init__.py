@@ -1,0 +1,1 @@
+"""Training networks on a world's pictures, which the engine draws meanwhile."""
