@@ -20,7 +20,7 @@ from render.compilation import KernelError
 from render.differentiable import STRATEGIES
 from render.engine import EngineError, check_engine, open_engine
 from render.manual import OPERATORS
-from scenes import WorldError
+from scenes import WorldError, bundled_worlds
 from scenes.frommeshes import from_meshes
 from scenes.gltf import SceneFileError
 from scenes.intrinsics import EXAMPLE, Intrinsics, IntrinsicsError, read_intrinsics
@@ -202,8 +202,8 @@ def _world_of_recovery(command: cli.Recover, size: tuple[int, int]) -> World:
     """The world that --world names, or one made of the meshes of --asset."""
     if (command.world is None) == (not command.asset):
         raise UsageError(
-            "say what may be in the picture: either --world (cube, tabletop, or a world file of your own), "
-            "or --asset MESH with --camera CAMERA.json"
+            f"say what may be in the picture: either --world ({', '.join(bundled_worlds())}, or a world file "
+            "of your own), or --asset MESH with --camera CAMERA.json"
         )
     if command.world is not None:
         if command.camera is not None or command.fov_y_degrees is not None:

@@ -267,6 +267,93 @@ def tube(
     return split_at_creases(np.concatenate([surface, middle[[0, -1]]]), np.concatenate([faces, *caps]))
 
 
+def loft(
+    rings: Sequence[Sequence[Sequence[float]]],
+    *,
+    colours: Float[np.ndarray, "zone point 3"] | None = None,
+    crease_degrees: float = 40.0,
+) -> Mesh:
+    """The closed skin through rings of equally many points, with a fan over the first and the last one.
+
+    Args:
+        rings: Points [m], [R, N, 3], R at least 2; seen from the last ring they run counter-clockwise. The
+            first and the last must be seen whole from the mean of their points.
+        colours: Linear albedo, [R + 1, N, 3]: the first fan, the bands between the rings, the last fan; in
+            each, of the piece that begins at a point. White when left out.
+        crease_degrees: See `split_at_creases`.
+
+    The texture is projected along z: it fills the bounding box of x and y.
+    """
+    points = np.asarray(rings, np.float64)
+    if points.ndim != 3 or points.shape[2] != 3 or points.shape[0] < 2 or points.shape[1] < 3:
+        raise ValueError(f"rings must be two or more of three or more points, got {list(points.shape)}")
+    count, corners = points.shape[:2]
+    index = np.arange(count * corners).reshape(count, corners)
+    ends = count * corners + np.arange(2)
+    index, following = np.concatenate([index, index[:, :1]], 1), np.roll(index, -1, 1)
+    fans = [
+        np.stack([np.full(corners, ends[0]), following[0], index[0, :-1]], 1),
+        np.stack([np.full(corners, ends[1]), index[-1, :-1], following[-1]], 1),
+    ]
+    faces = np.concatenate([fans[0], _grid(index), fans[1]])
+    vertices = np.concatenate([points.reshape(-1, 3), points[[0, -1]].mean(1)])
+    low, size = vertices[:, :2].min(0), np.ptp(vertices[:, :2], axis=0).clip(1e-12)
+    uv = (vertices[:, :2] - low) / size * [1.0, -1.0] + [0.0, 1.0]
+    if colours is not None:
+        bands = colours[1:-1].reshape(-1, 3).repeat(2, 0)
+        colours = np.concatenate([colours[0], bands, colours[-1]])[:, None].repeat(3, 1)
+    return split_at_creases(vertices, faces, uv=uv[faces], colours=colours, crease_degrees=crease_degrees)
+
+
+def extrusion(
+    outline: Sequence[Sequence[float]],
+    thickness: float,
+    *,
+    bevel: float = 0.0,
+    edge_colours: Sequence[Sequence[float]] | None = None,
+) -> Mesh:
+    """A flat outline given thickness along z, half of it to either side: signs, barriers, bodies of cars.
+
+    Args:
+        outline: Points (x, y) [m], counter-clockwise, all seen from their mean (star-shaped).
+        thickness: Along z [m].
+        bevel: Width [m] of the slanted border of both flat sides; less than half of `thickness`.
+        edge_colours: Linear albedo of the surface along each edge, from its point to the next; white when
+            left out, as the flat sides are.
+    """
+    points = np.asarray(outline, np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
+        raise ValueError(f"outline must be at least three points (x, y), got shape {list(points.shape)}")
+    spokes = points - points.mean(0)
+    after = np.roll(spokes, -1, 0)
+    if not (spokes[:, 0] * after[:, 1] - spokes[:, 1] * after[:, 0] > 0).all():
+        raise ValueError("outline must run counter-clockwise, every point in sight of their mean")
+    if not 0.0 <= bevel < thickness / 2:
+        raise ValueError(f"bevel must lie in [0, thickness / 2 = {thickness / 2:g}), got {bevel:g}")
+    half, inner = thickness / 2, _narrowed(points, bevel)
+    levels = [(points, -half), (points, half)]
+    if bevel > 0.0:
+        levels = [(inner, -half), (points, bevel - half), (points, half - bevel), (inner, half)]
+    rings = np.stack([np.column_stack([p, np.full(len(p), z)]) for p, z in levels])
+    colours = np.ones((len(rings) + 1, len(points), 3))
+    if edge_colours is not None:
+        if np.shape(edge_colours) != (len(points), 3):
+            raise ValueError(
+                f"edge_colours must be {len(points)} linear colours, got shape {list(np.shape(edge_colours))}"
+            )
+        colours[1:-1] = edge_colours
+    return loft(rings, colours=colours)  # type: ignore[arg-type]  # an array serves as a sequence
+
+
+def _narrowed(outline: Float[np.ndarray, "point 2"], by: float) -> Float[np.ndarray, "point 2"]:
+    """The counter-clockwise outline with every edge moved inwards."""
+    along = np.roll(outline, -1, 0) - outline
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    inwards = np.stack([-along[:, 1], along[:, 0]], 1)
+    before = np.roll(inwards, 1, 0)
+    return outline + by * (inwards + before) / (1.0 + (inwards * before).sum(1, keepdims=True))
+
+
 def pyramid(side: float = 0.2, height: float = 0.17) -> Mesh:
     """A pyramid on a square of `side` [m]."""
     a = side / 2
@@ -328,5 +415,5 @@ def _grid(values: np.ndarray) -> np.ndarray:
 
 
 SHAPES: dict[str, Callable[..., Mesh]] = {
-    f.__name__: f for f in (box, sphere, lathe, torus, tube, pyramid, plane, mug)
+    f.__name__: f for f in (box, sphere, lathe, torus, tube, extrusion, pyramid, plane, mug)
 }

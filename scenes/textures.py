@@ -61,6 +61,16 @@ def wood(
     return _texels(np.asarray(light) + (np.asarray(dark) - light) * grain[..., None].clip(0, 1.3))
 
 
+def grain(strength: float = 0.12, *, size: int = 128, seed: int = 0) -> Texture:
+    """Near-white speckles, coarse and fine, that roughen the colours of what they lie on; without a seam."""
+    generator = np.random.default_rng(seed)
+    picture = np.zeros((size, size))
+    for cells in (8, 32, size):
+        noise = generator.uniform(-1.0, 0.0, (cells, cells))
+        picture += np.kron(noise, np.ones((size // cells, size // cells)))
+    return _texels((1.0 + strength * picture)[..., None].repeat(3, 2))
+
+
 def can_label(colour: Colour = (0.78, 0.1, 0.12), band: Colour = WHITE, *, size: int = 256) -> Texture:
     """A tin's wrapper: a name and a picture on one side, small print on the other, bare metal at both ends.
 
@@ -157,5 +167,5 @@ def _lines(
 
 
 TEXTURES: dict[str, Callable[..., Texture]] = {
-    f.__name__: f for f in (checker, rings, wedges, wood, can_label, book_cover, carton)
+    f.__name__: f for f in (checker, rings, wedges, wood, grain, can_label, book_cover, carton)
 }

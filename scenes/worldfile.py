@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from scenes import shapes, textures
+from scenes import shapes, textures, traffic
 from scenes.asset import Asset, Symmetry
 from scenes.symmetry import find_symmetry
 from scenes.tomltable import RIGHT_ANGLE, Table, WorldError, nearest, one_of
@@ -25,6 +25,7 @@ else:
 
 FULL_TURN = 360.0
 LARGEST_PICTURE = 16384  # [px]
+SHAPES = {**shapes.SHAPES, **traffic.SHAPES}
 _FOLDER = Path(__file__).parent
 _OWN_KEYS = (
     "name", "shape", "mesh", "texture", "colour", "specular", "shininess", "symmetry", "scale", "position",
@@ -172,10 +173,10 @@ def _scenery(table: Table, path: Path) -> Asset:
 
 def _shaped(table: Table, name: str) -> Asset:
     """The shape that a table names, made with the table's other keys, and its texture."""
-    shape = table.choice("shape", tuple(shapes.SHAPES))
+    shape = table.choice("shape", tuple(SHAPES))
     arguments = {k: v for k, v in table.values.items() if k not in _OWN_KEYS}
     table.used |= set(_OWN_KEYS) - {"position", "mesh"}
-    mesh = table.call(shapes.SHAPES[shape], arguments, f"shape {shape}")
+    mesh = table.call(SHAPES[shape], arguments, f"shape {shape}")
     texture = _texture(table)
     return Asset(
         name=name,

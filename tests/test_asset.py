@@ -9,9 +9,11 @@ from scenes import Asset, World
 from scenes.symmetry import Surface
 from scenes.worldfile import turns_about_y
 
-TABLETOP = World.load("tabletop")
+TABLETOP, STREET = World.load("tabletop"), World.load("street")
 CUBE = World.load("cube").assets[0]
-ASSETS = {a.name: a for a in (*TABLETOP.assets, CUBE)}
+# "cone" is a name of both worlds.
+ASSETS = {a.name: a for a in (*TABLETOP.assets, CUBE)} | {f"street's {a.name}": a for a in STREET.assets}
+VEHICLES = ("hatchback", "saloon", "suv", "pickup", "van")
 
 
 def look(asset: Asset):
@@ -30,10 +32,8 @@ def look(asset: Asset):
 def looks_alike(asset: Asset, turn) -> bool:
     """True where the turned asset has the same surface and, facet by facet, the same colours."""
     places, colours = look(asset)
-    if Surface(asset.vertices[asset.faces].astype(float)).distance(places @ turn.T) > 1e-4:
-        return False
     if np.ptp(colours, axis=0).max() < 1e-6:
-        return True
+        return Surface(asset.vertices[asset.faces].astype(float)).distance(places @ turn.T) < 1e-4
     distance, index = KDTree(places).query(places @ turn.T)
     return distance.max() < 1e-5 and np.abs(colours[index] - colours).max() < 0.01
 
@@ -57,6 +57,38 @@ def test_things_on_the_table_have_real_sizes_and_stand(asset):
     size = np.ptp(asset.vertices, axis=0)
     assert 0.05 <= size.max() <= 0.26
     assert asset.vertices[:, 1].min() == 0
+
+
+@pytest.mark.parametrize("asset", STREET.assets, ids=lambda a: a.name)
+def test_things_on_the_street_have_real_sizes_and_stand(asset):
+    width, height, length = np.ptp(asset.vertices, axis=0)
+    assert asset.vertices[:, 1].min() == pytest.approx(0, abs=1e-6)
+    if asset.name in VEHICLES:
+        assert 1.7 < width < 2.1
+        assert 1.4 < height < 2.3
+        assert 3.9 < length < 5.4
+        assert asset.centre[[0, 2]] == pytest.approx([0, 0], abs=0.05)
+    else:
+        assert 0.4 < max(width, length) < 2
+        assert 0.9 < height < 2.4
+
+
+def test_the_street_has_vehicles_of_free_paint_and_things_of_known_colour():
+    """A tint leaves glass and tyres dark; vehicles look along +z, where the windscreen leans back."""
+    assert [a.name for a in STREET.assets if a.colour_free] == list(VEHICLES)
+    assert len(STREET.assets) >= 8
+    for asset in STREET.assets[: len(VEHICLES)]:
+        assert asset.symmetry.trivial
+        area = np.linalg.norm(
+            np.cross(*np.diff(asset.vertices[asset.faces], axis=1).transpose(1, 0, 2)), axis=1
+        )
+        of_paint = (asset.colours[asset.faces].min((1, 2)) == 1.0) @ area
+        assert 0.3 < of_paint / area.sum() < 0.8
+        glass = np.abs(asset.colours[:, 2] - 0.06) < 1e-6
+        front = glass & (np.abs(asset.normals[:, 0]) < 0.2) & (asset.normals[:, 2] > 0.1)
+        assert front.any()
+        assert (asset.normals[front, 1] > 0.2).all()
+        assert asset.vertices[front, 2].min() > 0
 
 
 @pytest.mark.parametrize("name", ASSETS)

@@ -114,7 +114,7 @@ def test_arguments_that_do_not_parse(capsys, monkeypatch, arguments, message, ut
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "either --world (cube, tabletop, or a world file of your own), or --asset"),
+        ([], "either --world (cube, street, tabletop, or a world file of your own), or --asset"),
         (
             ["--world", "cube", "--strategy", "manuel"],
             "no strategy 'manuel', only manual, autodiff, surrogate, score; did you mean 'manual'?",

@@ -5,11 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 
+from render.software import SoftwareEngine
 from scenes import Interval, World
 from scenes.sampling import footprints
 from scenes.scene import matrix
 
 TABLETOP, CUBE = World.load("tabletop"), World.load("cube")
+
+
+@pytest.fixture(scope="module")
+def software_street():
+    with SoftwareEngine(World.load("street"), size=(96, 192)) as engine:
+        yield engine
 
 
 def drawn(world, batch, seed=0):
@@ -83,6 +90,23 @@ def test_known_numbers_are_exact():
     assert (scene.translation == 0).all()
     assert (scene.scale == 1).all()
     assert (scene.asset == 0).all()
+
+
+def test_five_large_vehicles_find_room_on_the_street():
+    """The worst that can be drawn, 300 times; a street of 9 by 15 m was too small for it."""
+    street = World.load("street")
+    large = tuple(street.assets[street.index(name)] for name in ("pickup", "van"))
+    scene = drawn(replace(street, assets=large, count=(5, 5)), 300)
+    assert scene.asset.shape == (300, 5)
+    assert (scene.asset >= 0).all()
+
+
+def test_most_objects_of_the_street_are_seen(software_street):
+    """At least three quarters of all objects show 40 pixels of 192 x 96: what can be found."""
+    scene = drawn(software_street.world, 60)
+    seen = software_street.render(scene).instance_id
+    pixels = torch.stack([(seen == s).sum((1, 2)) for s in range(scene.slots)], 1)[scene.asset >= 0]
+    assert (pixels >= 40).float().mean() > 0.75
 
 
 def test_no_room_is_said_in_words():

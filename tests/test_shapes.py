@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from scenes import shapes, textures
+from scenes import shapes, textures, traffic
 
 SOLIDS = {
     "box": (shapes.box([0.2, 0.3, 0.4]), 0.2 * 0.3 * 0.4),
@@ -12,6 +12,8 @@ SOLIDS = {
     "sphere": (shapes.sphere(0.5, segments=64, rings=32), 4 / 3 * np.pi * 0.5**3),
     "torus": (shapes.torus(0.4, 0.1, segments=64, sides=32), 2 * np.pi**2 * 0.4 * 0.1**2),
     "lathe": (shapes.lathe([[0, 0], [0.2, 0], [0.2, 0.5], [0, 0.5]], segments=64), np.pi * 0.2**2 * 0.5),
+    "extrusion": (shapes.extrusion([[-1, 0], [1, 0], [0.5, 1], [-0.5, 1]], 0.4), 1.5 * 0.4),
+    "loft": (shapes.loft([[[0, 0, 0], [2, 0, 0], [0, 2, 0]], [[0, 0, 3], [1, 0, 3], [0, 1, 3]]]), 3.5),
     "tube": (shapes.tube([[0, 0], [0, 1]], 0.1, sides=64), np.pi * 0.1**2),
 }
 
@@ -114,7 +116,52 @@ def test_smooth_lathe_stays_between_its_ends():
     assert mesh.closed
 
 
-@pytest.mark.parametrize("name", ["checker", "wood", "can_label", "book_cover", "carton"])
+def test_bevelled_extrusion_keeps_its_outline_and_narrows_its_sides():
+    square = [[0, 0], [2, 0], [2, 2], [0, 2]]
+    mesh = shapes.extrusion(square, 1.0, bevel=0.2, edge_colours=np.eye(4)[:, :3].tolist())
+    assert_allclose(np.ptp(mesh.vertices, axis=0), [2, 2, 1])
+    side = mesh.vertices[mesh.vertices[:, 2] > 0.49]
+    assert_allclose(side.min(0), [0.2, 0.2, 0.5], atol=1e-6)
+    assert mesh.closed
+    below = np.abs(mesh.normals[:, 1] + 1) < 1e-6
+    assert_allclose(mesh.colours[below], np.tile([1, 0, 0], (below.sum(), 1)))
+    assert_allclose(mesh.colours[mesh.normals[:, 2] > 0.99], 1)
+
+
+def test_extrusions_show_the_whole_texture_upright():
+    mesh = shapes.extrusion([[-1, 0], [1, 0], [1, 3], [-1, 3]], 0.2)
+    corner = mesh.vertices[mesh.uv.sum(1).argmin()]
+    assert_allclose(corner[:2], [-1, 3])
+    assert_allclose(np.ptp(mesh.uv, axis=0), 1)
+
+
+def test_bad_outlines_are_told():
+    with pytest.raises(ValueError, match="at least three points"):
+        shapes.extrusion([[0, 0], [1, 0]], 1.0)
+    with pytest.raises(ValueError, match="counter-clockwise, every point in sight"):
+        shapes.extrusion([[0, 0], [0, 1], [1, 1], [1, 0]], 1.0)
+    with pytest.raises(ValueError, match=r"bevel must lie in \[0, thickness / 2 = 0.5\), got 0.6"):
+        shapes.extrusion([[0, 0], [1, 0], [0, 1]], 1.0, bevel=0.6)
+    with pytest.raises(ValueError, match="edge_colours must be 3 linear colours"):
+        shapes.extrusion([[0, 0], [1, 0], [0, 1]], 1.0, edge_colours=[[1, 1, 1]])
+    with pytest.raises(ValueError, match="rings must be two or more of three or more"):
+        shapes.loft([[[0, 0, 0], [1, 0, 0], [0, 1, 0]]])
+
+
+def test_road_is_level_and_its_strips_tile_it():
+    """3 lanes of 4 m: two dashed lines of 15 cm, dashes of 3 m in 9 m; edge lines never end."""
+    mesh = traffic.road(lanes=3, lane_width=4.0, length=90.0, verge=10.0, pavement=2.0)
+    a, b, c = mesh.vertices[mesh.faces].astype(float).transpose(1, 0, 2)
+    area = np.cross(b - a, c - a)[:, 1] / 2
+    assert (area > 0).all()
+    assert_allclose(area.sum(), 90 * 2 * (6 + 0.2 + 2 + 10), rtol=1e-5)
+    white = np.abs(mesh.colours[mesh.faces] - traffic.LINE).max((1, 2)) < 1e-4
+    middle = np.abs(mesh.vertices[mesh.faces, 0]).max(1) < 2.2
+    assert_allclose(area[white & middle].sum(), 2 * 0.15 * 30, rtol=1e-4)
+    assert_allclose(area[white & ~middle].sum(), 2 * 0.15 * 90, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["checker", "wood", "grain", "can_label", "book_cover", "carton"])
 def test_textures_are_the_same_each_time(name):
     make = textures.TEXTURES[name]
     first = make()

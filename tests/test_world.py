@@ -204,6 +204,18 @@ def test_camera_at_rest_has_the_worlds_frame(tmp_path):
     assert_close(camera.translation[0], torch.zeros(3))
 
 
+def test_camera_of_the_street_is_a_car_s():
+    """The eye is 1.4 m above the road and looks along it, 3.5 degrees down."""
+    world = World.load("street")
+    camera = world.empty().camera
+    assert_close(camera.translation[0], torch.tensor([0.0, 1.4, 0.0]), atol=1e-5, rtol=0)
+    forward = -matrix(camera.rotation[0])[:, 2]
+    assert_close(forward, torch.tensor([0.0, -math.sin(math.radians(3.5)), -math.cos(math.radians(3.5))]))
+    assert not {"camera", "background"} & set(world.groups)
+    assert {"object0.x", "object0.z", "object0.yaw", "object4.r", "light.azimuth"} <= set(world.names)
+    assert "object0.y" not in world.names
+
+
 def test_light_angles(free_world):
     """Azimuth runs from +z towards +x, elevation up."""
     blank = free_world.empty()
@@ -235,7 +247,7 @@ def test_index_finds_assets_by_name():
 
 
 def test_bundled_worlds_load_by_name_folder_and_file(tmp_path):
-    assert {"cube", "tabletop"} <= set(bundled_worlds())
+    assert {"cube", "street", "tabletop"} <= set(bundled_worlds())
     assert World.load("cube").name == "cube"
     path = written(tmp_path, EVERYTHING_FREE.replace("PLACEMENT", "free"))
     assert World.load(str(tmp_path)).count == World.load(path).count == (1, 3)
@@ -353,7 +365,7 @@ def test_a_world_that_is_not_there(tmp_path):
         World.load(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["cube", "tabletop"])
+@pytest.mark.parametrize("name", bundled_worlds())
 def test_no_scenes(name):
     """A batch of none has every shape that one of some has."""
     world = World.load(name)
