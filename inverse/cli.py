@@ -46,7 +46,8 @@ class Recover:
     start: Annotated[Path | None, arg(metavar="SCENE.glb|recovery.json")] = None
     """Start from this scene in place of a search."""
     out: Annotated[Path, arg(metavar="DIR")] = Path("out")
-    """Folder for scene.glb, recovery.json, comparison.png, refinement.gif and loss.png."""
+    """Folder for scene.glb, recovery.json, report.html (which shows everything), comparison.png,
+    refinement.gif and loss.png."""
     seed: Annotated[int, arg(metavar="N")] = 0
     """The same seed gives the same answer."""
     device: _Name = "cpu"

@@ -1,9 +1,10 @@
 """The work behind each command of the command line."""
 
 import math
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import singledispatch
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def _recover(command: cli.Recover) -> int:
         steps=command.steps,
         progress=True,
     )
-    recovery = replace(recovery, source=str(command.image))
+    recovery = replace(recovery, source=str(command.image), command=_command_line(command))
     files = recovery.save(folder)
     print(table(recovery) if recovery.objects else "Nothing was found.")
     for message in recovery.messages:
@@ -103,6 +104,17 @@ def _recover(command: cli.Recover) -> int:
     print(f"{recovery.psnr:.1f} dB; {how}")
     print("Written: " + " ".join(str(f) for f in files))
     return 0 if recovery.recovered else 1
+
+
+def _command_line(command: cli.Recover) -> str:
+    """What to type to get the same again: the picture, and every option that is not at its default."""
+    words = ["unrender", "recover", str(command.image)]
+    for option in fields(command):
+        value = getattr(command, option.name)
+        if option.name != "image" and value != option.default:
+            for one in value if isinstance(value, tuple) else (value,):
+                words += [f"--{option.name.replace('_', '-')}", str(one)]
+    return shlex.join(words)
 
 
 @run.register

@@ -195,7 +195,10 @@ def _recovery(judge: Judge, fit: Fit, record: _Record, strategy: str, operator: 
         psnr=psnr(fit.image, judge.evidence.image),
         renders=judge.renders,
         seconds=time.perf_counter() - record.began,
-        hypotheses=(Hypothesis(fit.scene, loss, "best"), *sorted(hypotheses, key=lambda h: h.loss)),
+        hypotheses=(
+            Hypothesis(fit.scene, loss, "best", fit.image),
+            *sorted(hypotheses, key=lambda h: h.loss),
+        ),
         ambiguous=bool(hypotheses),
         messages=tuple(messages),
         history=tuple(record.history),

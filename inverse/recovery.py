@@ -42,11 +42,15 @@ class FoundObject:
 
 @dataclass(frozen=True, eq=False)
 class Hypothesis:
-    """One scene (B = 1) that may be behind the picture, its loss, and a note on what sets it apart."""
+    """One scene (B = 1) that may be behind the picture, its loss, and a note on what sets it apart.
+
+    `image` is the engine's picture of it, [H, W, 3], or None where it was not kept.
+    """
 
     scene: Scene
     loss: float
     note: str = ""
+    image: Float[Tensor, "row column 3"] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,11 @@ class Recovery:
         ambiguous: True where several hypotheses give the same picture.
         messages: Sentences for the user: what is ambiguous, what is not explained.
         history: Steps in order.
-        frames: Pictures of the scenes tried, in order, [H, W, 3] each, for refinement.gif.
+        frames: Pictures of the scenes tried, [H, W, 3] each, evenly spaced among the steps of `history`, the
+            first and the last among them; for refinement.gif.
         engine, strategy, operator, seed: How it was found.
         source: The picture's file name, or empty.
+        command: The command line that repeats it, or empty.
     """
 
     world: World
@@ -103,6 +109,7 @@ class Recovery:
     operator: str = "edge"
     seed: int = 0
     source: str = ""
+    command: str = ""
 
     @property
     def recovered(self) -> bool:
@@ -110,9 +117,12 @@ class Recovery:
         return any(o.verdict != "unexplained" for o in self.objects)
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Write scene.glb, recovery.json, comparison.png, refinement.gif and loss.png into `folder`.
+        """Write scene.glb, recovery.json, comparison.png, refinement.gif, loss.png and report.html.
 
         Every file is whole or absent: each is written under another name first.
+
+        Args:
+            folder: Where to; made if it is missing.
 
         Returns:
             The files written.
@@ -121,7 +131,7 @@ class Recovery:
             OutputError: If the folder or a file cannot be written.
         """
         from inverse.recoveryfile import write_recovery, write_scene
-        from inverse.report import write_comparison, write_loss, write_refinement
+        from inverse.report import write_comparison, write_loss, write_refinement, write_report
 
         folder = output_folder(Path(folder))
         writers = {
@@ -130,6 +140,7 @@ class Recovery:
             "comparison.png": write_comparison,
             "refinement.gif": write_refinement,
             "loss.png": write_loss,
+            "report.html": write_report,
         }
         for name, write in writers.items():
             write(self, folder / name)

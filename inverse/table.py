@@ -5,9 +5,12 @@ import math
 import numpy as np
 import roma
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from inverse.recovery import FoundObject, Recovery
 from render.shading import encode_srgb
+from scenes.asset import Asset
 from scenes.world import World
 
 HEAD = ("object", "position x y z [m]", "rotation", "size [cm]", "colour", "visible", "verdict")
@@ -15,12 +18,13 @@ HEAD = ("object", "position x y z [m]", "rotation", "size [cm]", "colour", "visi
 
 def table(recovery: Recovery) -> str:
     """The objects of a recovery as aligned text, in the order of `recovery.objects`."""
-    rows = [HEAD, *(_row(recovery, found) for found in recovery.objects)]
+    rows = [HEAD, *(row(recovery, found) for found in recovery.objects)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(HEAD))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def _row(recovery: Recovery, found: FoundObject) -> tuple[str, ...]:
+def row(recovery: Recovery, found: FoundObject) -> tuple[str, ...]:
+    """What the table says of one object, in the order of `HEAD`."""
     scene, s = recovery.scene, found.slot
     asset = recovery.world.assets[int(scene.asset[0, s])]
     size = np.ptp(asset.vertices, axis=0) * float(scene.scale[0, s]) * 100
@@ -28,7 +32,7 @@ def _row(recovery: Recovery, found: FoundObject) -> tuple[str, ...]:
     return (
         found.asset,
         " ".join(f"{v:7.3f}" for v in scene.translation[0, s].tolist()),
-        _rotation(recovery.world, scene.rotation[0, s], asset.symmetry.axis, asset.symmetry.sphere),
+        rotation_text(recovery.world, scene.rotation[0, s], asset),
         " x ".join(f"{v:.1f}" for v in size),
         "#" + "".join(f"{round(c * 255):02x}" for c in tint.tolist()) if asset.colour_free else "its own",
         "" if found.visible_fraction is None else f"{found.visible_fraction:.0%}",
@@ -36,8 +40,9 @@ def _row(recovery: Recovery, found: FoundObject) -> tuple[str, ...]:
     )
 
 
-def _rotation(world: World, rotation: torch.Tensor, axis: np.ndarray | None, sphere: bool) -> str:
+def rotation_text(world: World, rotation: Float[Tensor, "4"], asset: Asset) -> str:
     """Yaw in "upright" worlds, else axis times angle; "any" where turning changes nothing."""
+    axis, sphere = asset.symmetry.axis, asset.symmetry.sphere
     if sphere or (world.placement == "upright" and axis is not None and abs(float(axis[1])) > 0.999):
         return "any"
     if world.placement == "upright":

@@ -82,7 +82,8 @@ def same_picture(judge: Judge, fit: Fit) -> tuple[tuple[Hypothesis, ...], dict[i
                 kept.append(rotation)
                 degrees = math.degrees(float(rotation_error(asset, rotation, kept[0])))
                 note = f"{asset.name} turned by {degrees:.0f} degrees"
-                hypotheses.append(Hypothesis(trial.scene, trial.total / trial.cost.numel(), note))
+                loss = trial.total / trial.cost.numel()
+                hypotheses.append(Hypothesis(trial.scene, loss, note, trial.image))
         if len(kept) > 1:
             counts[slot] = len(kept) - 1
     return tuple(hypotheses), counts
