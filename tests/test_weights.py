@@ -32,7 +32,7 @@ def test_weights_of_another_world_are_refused_in_words(tmp_path: Path) -> None:
     nearer = replace(world, camera=replace(world.camera, distance=Interval(1.5, 2.0)))
     with pytest.raises(WeightsError, match=re.escape("camera.distance is 1.5 to 2, was 1.766")):
         load_weights(path, nearer)
-    with pytest.raises(WeightsError, match="asset mug is missing; .*unrender train encoder"):
+    with pytest.raises(WeightsError, match=r"asset mug is missing; .*unrender train encoder"):
         load_weights(path, replace(world, assets=world.assets[1:]))
 
 
