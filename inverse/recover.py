@@ -129,7 +129,7 @@ class _Record:
     def __call__(self, stage: str, fit: Fit, renders: int) -> None:
         """Keep a step of the way."""
         loss = fit.total / fit.cost.numel()
-        self.history.append(Step(stage, loss, renders, time.perf_counter() - self.began))
+        self.history.append(Step(stage, loss, renders, time.perf_counter() - self.began, fit.scene))
         self.frames.append(fit.image)
         count = len(filled_slots(fit))
         found = f"{count} object{'s' * (count != 1)}, {fit.total:.0f} wrong pixels"

@@ -55,12 +55,16 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of work: its stage, the loss of the scene it tried, renders and time [s] since the start."""
+    """One step of work: its stage, the loss of the scene it tried, renders and time [s] since the start.
+
+    `scene` is what it tried (B = 1), or None where that was not kept.
+    """
 
     stage: str
     loss: float
     renders: int
     seconds: float
+    scene: Scene | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,9 +121,10 @@ class Recovery:
         return any(o.verdict != "unexplained" for o in self.objects)
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Write scene.glb, recovery.json, comparison.png, refinement.gif, loss.png and report.html.
+        """Write scene.glb, recovery.json and refinement.json, and the pictures and the page that show them.
 
-        Every file is whole or absent: each is written under another name first.
+        Those are comparison.png, refinement.gif, loss.png and report.html. Every file is whole or absent:
+        each is written under another name first.
 
         Args:
             folder: Where to; made if it is missing.
@@ -131,12 +136,14 @@ class Recovery:
             OutputError: If the folder or a file cannot be written.
         """
         from inverse.recoveryfile import write_recovery, write_scene
+        from inverse.refinementfile import write_steps
         from inverse.report import write_comparison, write_loss, write_refinement, write_report
 
         folder = output_folder(Path(folder))
         writers = {
             "scene.glb": write_scene,
             "recovery.json": write_recovery,
+            "refinement.json": write_steps,
             "comparison.png": write_comparison,
             "refinement.gif": write_refinement,
             "loss.png": write_loss,

@@ -10,7 +10,7 @@ import difflib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import scenes
 from inverse.files import atomic
 from inverse.recovery import Recovery
 from scenes import gltf
+from scenes.intrinsics import Intrinsics
 from scenes.scene import Camera, Light, Scene
 from scenes.world import World
 
@@ -55,7 +56,7 @@ def write_recovery(recovery: Recovery, path: Path) -> None:
     hypotheses = [
         {"loss": h.loss, "note": h.note, **scene_json(h.scene, recovery.world)} for h in recovery.hypotheses
     ]
-    _write(
+    write_json(
         path,
         {
             "format": FORMAT,
@@ -115,7 +116,7 @@ def write_truth(
         entry |= {"presence": 1.0, "visible_fraction": visible_fraction[slot], "uncertainty": {}}
     head = {"format": FORMAT, "image": image, "world": world_name(world), "engine": engine}
     tail = {"hypotheses": [], "loss": 0.0, "psnr": None, "renders": 1, "seconds": 0.0}
-    _write(path, {**head, "strategy": "truth", "seed": seed, **content, **tail})
+    write_json(path, {**head, "strategy": "truth", "seed": seed, **content, **tail})
 
 
 def scene_json(scene: Scene, world: World) -> dict[str, Any]:
@@ -203,7 +204,7 @@ def load_scene(path: Path | str, world: World) -> Scene:
         raise RecoveryFileError(f"{path}: there is no such file")
     if path.suffix.lower() == ".glb":
         return gltf.load_scene(path, world)
-    return _scene(path, read_recovery(path), world)
+    return scene_of(read_recovery(path), world, path)
 
 
 def world_of(path: Path | str) -> str:
@@ -226,19 +227,34 @@ def read_recovery(path: Path) -> dict[str, Any]:
     Raises:
         RecoveryFileError: If it is no JSON or of another format.
     """
+    return read_json(path, FORMAT)
+
+
+def read_json(path: Path, form: str) -> dict[str, Any]:
+    """The content of a JSON file whose "format" is `form`, such as "unrender-recovery/1".
+
+    Raises:
+        RecoveryFileError: If it is no JSON or of another format.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecoveryFileError(f"{path}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise RecoveryFileError(f"{path}: is neither a .glb nor JSON ({error})") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise RecoveryFileError(f'{path}: is no recovery: its "format" must be "{FORMAT}"')
+    if not isinstance(content, dict) or content.get("format") != form:
+        kind = form.removeprefix("unrender-").split("/")[0]
+        raise RecoveryFileError(f'{path}: is no {kind}: its "format" must be "{form}"')
     return content
 
 
-def _scene(path: Path, content: dict[str, Any], world: World) -> Scene:
-    """The scene of a recovery.json in the slots of `world`."""
+def scene_of(content: dict[str, Any], world: World, path: Path) -> Scene:
+    """The scene (B = 1) that `scene_json` wrote, in the slots of `world`; `path` is for messages.
+
+    Raises:
+        RecoveryFileError: If it is damaged, names an asset that the world does not have, or has more objects
+            than the world allows.
+    """
     names = [a.name for a in world.assets]
     try:
         objects, camera = content["objects"], content["camera"]
@@ -285,6 +301,19 @@ def _scene(path: Path, content: dict[str, Any], world: World) -> Scene:
     return scene
 
 
+def intrinsics_of(path: Path) -> Intrinsics:
+    """The intrinsics of the camera in a recovery.json.
+
+    Raises:
+        RecoveryFileError: If the file cannot be read or has none.
+    """
+    content = read_recovery(path)
+    try:
+        return Intrinsics(**{field.name: content["camera"][field.name] for field in fields(Intrinsics)})
+    except (KeyError, TypeError) as error:
+        raise RecoveryFileError(f"{path}: its camera cannot be read ({error})") from None
+
+
 def _numbers(value: Any, shape: tuple[int, ...]) -> Float[Tensor, "..."]:
     """A float64 tensor of that shape, all finite; TypeError otherwise."""
     try:
@@ -300,9 +329,15 @@ def _filled(scene: Scene) -> list[int]:
     return [s for s in range(scene.slots) if int(scene.asset[0, s]) >= 0]
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any], *, indent: int | None = 1) -> None:
+    """Write a JSON file whole or not at all, with null in place of numbers that JSON does not have.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(_finite(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        text = json.dumps(_finite(content), indent=indent, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:

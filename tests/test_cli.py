@@ -332,7 +332,15 @@ def test_recover_says_and_writes_what_it_found(capsys, tmp_path, picture, found)
         *("50%", "doubtful", "(a", "box", "fits", "as", "well)"),
     ]
     assert "The picture is ambiguous." in said
-    for name in ("scene.glb", "recovery.json", "comparison.png", "refinement.gif", "loss.png", "report.html"):
+    for name in (
+        "scene.glb",
+        "recovery.json",
+        "refinement.json",
+        "comparison.png",
+        "refinement.gif",
+        "loss.png",
+        "report.html",
+    ):
         assert (out / name).stat().st_size > 100
         assert name in said
     assert json.loads((out / "recovery.json").read_text())["image"] == str(picture)

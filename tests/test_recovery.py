@@ -168,7 +168,8 @@ def test_recovery_file(recovery, tmp_path):
 
 def test_saved_recovery_is_a_start(recovery, world, tmp_path):
     """Both files that hold the scene give it back."""
-    names = ["scene.glb", "recovery.json", "comparison.png", "refinement.gif", "loss.png", "report.html"]
+    pictures = ["comparison.png", "refinement.gif", "loss.png", "report.html"]
+    names = ["scene.glb", "recovery.json", "refinement.json", *pictures]
     assert recovery.save(tmp_path / "out") == [tmp_path / "out" / n for n in names]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(names)
     keep = world.active(recovery.scene)
