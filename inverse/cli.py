@@ -121,6 +121,27 @@ class Compare:
 
 
 @dataclass(frozen=True)
+class View:
+    """Open a recovered scene in 3D beside its picture, in the browser."""
+
+    scene: Annotated[Positional[Path], arg(metavar="recovery.json|SCENE.glb")]
+    """What to show: of a recovery.json, or the scene.glb beside it, hypotheses and refinement too."""
+    image: Annotated[Path | None, arg(metavar="IMAGE")] = None
+    """Its picture; the one that the recovery names when left out."""
+    world: Annotated[str | None, arg(metavar="NAME|FOLDER|FILE")] = None
+    """Its world; the one that the scene names when left out."""
+    asset: Annotated[UseAppendAction[tuple[Path, ...]], arg(metavar="MESH")] = ()
+    """In place of a world: the meshes that a recovery was made with. May be given several times."""
+    engine: _Name = "auto"
+    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one), or
+    "command:PROGRAM {scene} {image}"."""
+    port: Annotated[int, arg(metavar="N")] = 8080
+    """Where to listen on this machine; the next free port where it is taken."""
+    open: bool = True
+    """Whether to open the browser; otherwise only the address is printed."""
+
+
+@dataclass(frozen=True)
 class Doctor:
     """Say what works on this machine, and what to install."""
 
@@ -130,6 +151,7 @@ Command = (
     | Annotated[Render, subcommand("render")]
     | Annotated[Sample, subcommand("sample")]
     | Annotated[Compare, subcommand("compare")]
+    | Annotated[View, subcommand("view")]
     | Annotated[Doctor, subcommand("doctor")]
 )
 
@@ -168,13 +190,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _files(command: Recover | Render | Sample | Compare) -> list[Path]:
+def _files(command: Recover | Render | Sample | Compare | View) -> list[Path]:
     """Pictures and scenes to be read: looked for before PyTorch is imported, which takes seconds."""
     match command:
         case Recover():
             return [f for f in (command.image, command.mask, command.start) if f is not None]
         case Render():
             return [command.scene]
+        case View():
+            return [command.scene, *command.asset] + ([] if command.image is None else [command.image])
         case Compare():
             return [] if command.image is None else [command.image]
         case Sample():

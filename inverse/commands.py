@@ -1,8 +1,11 @@
 """The work behind each command of the command line."""
 
+import contextlib
 import math
 import shlex
 import sys
+import threading
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import singledispatch
@@ -15,7 +18,14 @@ from tqdm.auto import tqdm
 from inverse import cli
 from inverse.files import OutputError, output_folder
 from inverse.picture import PictureError, fitted, read_mask, read_picture, writable_suffix, write_picture
-from inverse.recoveryfile import RecoveryFileError, load_scene, load_start, world_of, write_truth
+from inverse.recoveryfile import (
+    RecoveryFileError,
+    intrinsics_of,
+    load_scene,
+    load_start,
+    world_of,
+    write_truth,
+)
 from render.checks import check_name
 from render.compilation import KernelError
 from render.differentiable import STRATEGIES
@@ -195,6 +205,39 @@ def _compare(command: cli.Compare) -> int:
     names = ("comparison.md", "comparison.csv", "curves.png", "strategies.png")
     print("Written: " + " ".join(str(folder / name) for name in names))
     return 0
+
+
+@run.register
+def _view(command: cli.View) -> int:
+    _check_engine(command.engine)
+    if not 1 <= command.port <= 65535:
+        raise UsageError(f"--port must lie between 1 and 65535, got {command.port}")
+    try:
+        from inverse.view import Viewer, read_exhibit, recovery_beside
+    except ImportError as error:
+        raise UsageError(str(error)) from None
+    path = recovery_beside(command.scene)
+    exhibit = read_exhibit(path, _world_of_view(command, path), image=command.image)
+    with Viewer(exhibit, port=command.port, engine=command.engine) as viewer:
+        print(f"{path} is shown at {viewer.url}; Ctrl-C ends it", flush=True)
+        if command.open:
+            webbrowser.open(viewer.url)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    return 0
+
+
+def _world_of_view(command: cli.View, path: Path) -> World:
+    """The world that --world names or the file, or one made of the meshes of --asset."""
+    if command.asset and command.world is None and path.suffix.lower() != ".glb":
+        return from_meshes(command.asset, intrinsics_of(path))
+    source = command.world or world_of(path)
+    if not source:
+        raise UsageError(
+            f"{path} names no world file: say with --world which world it belongs to, or with --asset which "
+            "meshes its recovery.json was made with"
+        )
+    return World.load(source)
 
 
 def _recovered(image: Path, world: World, command: cli.Compare) -> tuple[Scene, Tensor]:

@@ -206,6 +206,18 @@ def _values(scene: Scene, world: World) -> dict[str, Any]:
     }
 
 
+def asset_glb(asset: Asset, tint: list[float]) -> bytes:
+    """One asset in its own frame as the content of a .glb file, for viewers that pose it themselves.
+
+    Args:
+        asset: What to write.
+        tint: Linear colour r, g, b in [0, 1] that multiplies its albedo.
+    """
+    writer = _Writer()
+    writer.node(name=asset.name, mesh=writer.mesh(asset, asset.name, tint))
+    return writer.finished(asset.name)
+
+
 class _Writer:
     """Collects a document's buffer and its parts; one use writes one file."""
 
@@ -224,33 +236,36 @@ class _Writer:
     def document(self, scene: Scene, world: World) -> bytes:
         """The whole file."""
         for asset in world.scenery:
-            self._node(name=asset.name, mesh=self._mesh(asset, asset.name, [1.0, 1.0, 1.0]))
+            self.node(name=asset.name, mesh=self.mesh(asset, asset.name, [1.0, 1.0, 1.0]))
         for s, index in enumerate(scene.asset[0].tolist()):
             if index >= 0:
                 asset = world.assets[index]
-                self._node(
+                self.node(
                     name=f"{asset.name}.{s}",
-                    mesh=self._mesh(asset, f"{asset.name}.{s}", scene.colour[0, s].clamp(0, 1).tolist()),
+                    mesh=self.mesh(asset, f"{asset.name}.{s}", scene.colour[0, s].clamp(0, 1).tolist()),
                     rotation=scene.rotation[0, s].tolist(),
                     translation=scene.translation[0, s].tolist(),
                     scale=[scene.scale[0, s].item()] * 3,
                 )
         self._camera(scene.camera)
         self._light(scene.light)
+        return self.finished(world.name, {_KEY: _values(scene, world)})
+
+    def finished(self, name: str, extras: dict[str, Any] | None = None) -> bytes:
+        """The file of everything collected."""
         nodes = list(range(len(self.root.nodes)))
-        self.root.scenes = [
-            self.gltf.Scene(name=world.name, nodes=nodes, extras={_KEY: _values(scene, world)})
-        ]
+        self.root.scenes = [self.gltf.Scene(name=name, nodes=nodes, extras=extras or {})]
         self.root.scene = 0
         if self.blob:
             self.root.buffers = [self.gltf.Buffer(byteLength=len(self.blob))]
             self.root.set_binary_blob(bytes(self.blob))
         return b"".join(self.root.save_to_bytes())
 
-    def _node(self, **settings: Any) -> None:
+    def node(self, **settings: Any) -> None:
+        """Put something into the scene."""
         self.root.nodes.append(self.gltf.Node(**settings))
 
-    def _mesh(self, asset: Asset, name: str, tint: list[float]) -> int:
+    def mesh(self, asset: Asset, name: str, tint: list[float]) -> int:
         """A mesh of the asset's geometry, which all its copies share, with a material of its own."""
         if asset.name not in self.attributes:
             self.attributes[asset.name] = self._geometry(asset)
@@ -320,7 +335,7 @@ class _Writer:
             znear=0.01,
         )
         self.root.cameras.append(self.gltf.Camera(name="camera", type="perspective", perspective=perspective))
-        self._node(
+        self.node(
             name="camera",
             camera=0,
             rotation=camera.rotation[0].tolist(),
@@ -337,7 +352,7 @@ class _Writer:
         side = torch.linalg.cross(torch.eye(3, dtype=torch.float64)[back.abs().argmin()], back)
         side = side / side.norm()
         turn = torch.stack([side, torch.linalg.cross(back, side), back], dim=1)
-        self._node(
+        self.node(
             name="light",
             rotation=roma.rotmat_to_unitquat(turn).tolist(),
             extensions={name: {"light": 0}},
