@@ -37,6 +37,7 @@ from scenes.gltf import SceneFileError
 from scenes.intrinsics import EXAMPLE, Intrinsics, IntrinsicsError, read_intrinsics
 from scenes.meshfile import MeshError
 from scenes.scene import Scene
+from scenes.weights import WeightsError
 from scenes.world import Interval, World
 
 DEVICES = ("cpu", "cuda")
@@ -57,6 +58,7 @@ USER_ERRORS = (
     RecoveryFileError,
     SceneFileError,
     UsageError,
+    WeightsError,
     WorldError,
 )
 

@@ -9,6 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from inverse.encoder.network import Encoder
+from inverse.encoder.stored import load_encoder
+from inverse.glance import glance
 from inverse.least_differences import Fit, Judge
 from inverse.losses import Evidence, noise_floor, psnr
 from inverse.picture import fitted, read_picture
@@ -19,6 +22,7 @@ from inverse.sketch import Sketcher
 from inverse.verdict import filled_slots, found_objects, same_picture
 from inverse.view_search import ViewSearch
 from inverse.views import background_of, foreground
+from render.checks import check_name
 from render.differentiable import differentiable
 from render.engine import open_engine
 from render.shading import decode_srgb
@@ -27,6 +31,8 @@ from scenes import Scene, World
 _GRID_SIDE = 128  # [px] longer side of the pictures judged where objects keep to a grid of moves
 _FREE_SIDE = 256  # the same where they float freely: their size in the picture is not known
 _COARSE = 0.005  # share of wrong pixels above which gradients are tried once more
+_DOUBTFUL = 0.004  # share of wrong pixels above which search is not left out after a glance
+_GLANCED = 64  # [px] longer side of the pictures that the encoder's readings are told apart by
 _FRAMES = 48  # most kept for the animation
 _UNEXPLAINED = 0.01  # share of wrong pixels above which the user is told
 
@@ -40,6 +46,7 @@ def recover(
     engine: str = "auto",
     mask: Bool[Tensor, "row column"] | None = None,
     start: Scene | None = None,
+    encoder: Encoder | str | None = "auto",
     seed: int = 0,
     device: str = "cpu",
     steps: int | None = None,
@@ -47,8 +54,10 @@ def recover(
 ) -> Recovery:
     """The scene behind a picture: its assets, their poses, sizes and colours, the light, the camera.
 
-    Search proposes objects from small sketches, gradients refine what starts coarse, least differences of the
-    engine's pictures finish, and the engine's own picture judges. The same arguments give the same answer.
+    A trained encoder proposes at a glance, where the world has one; search proposes objects from small
+    sketches where there is none, or where the engine's picture says that the glance was wrong. Gradients
+    refine what starts coarse, least differences of the engine's pictures finish, and the engine's own picture
+    judges. The same arguments give the same answer.
 
     Args:
         image: sRGB-encoded in [0, 1], of the world's camera's width and height; or a file.
@@ -59,6 +68,7 @@ def recover(
         mask: Where the objects are, if that is known. Without one a uniform background gives it.
         start: A scene to begin from (B = 1). Then search is used only if refining it does not explain the
             picture.
+        encoder: Of the same world; "auto": the one beside the world, if there is one; None: search alone.
         seed: Turns the grid of rotations that search begins from.
         device: Where gradient operators run.
         steps: Of gradient refinement; None: 60. With 0 least differences alone refine.
@@ -71,7 +81,11 @@ def recover(
         ValueError: If the image does not fit the world's camera, a name is unknown, or objects float freely
             before a background that is not uniform and there is no mask.
         EngineError: If the engine cannot be opened.
+        WeightsError: If the encoder beside the world was trained for another.
     """
+    if isinstance(encoder, str):
+        check_name("encoder", encoder, ("auto",))
+        encoder = load_encoder(world)
     if not isinstance(image, Tensor):
         picture, read = fitted(read_picture(image), world.camera.width, world.camera.height)
         image, mask = picture.rgb, read if mask is None else mask
@@ -102,7 +116,9 @@ def recover(
         fit = None
         if start is not None:
             fit = _refined(judge, search, judge.fit(start), render, settings, device)
-        if fit is None or not search.content(fit):
+        elif encoder is not None:
+            fit = _at_a_glance(judge, search, encoder)
+        if fit is None or not _explained(search, fit, start is None):
             empty = world.empty()
             if background is not None:
                 empty = replace(empty, background=decode_srgb(background)[None])
@@ -111,6 +127,18 @@ def recover(
                 found = _refined(judge, search, found, render, settings, device)
             fit = found if fit is None or found.total < fit.total else fit
         return _recovery(judge, fit, record, strategy, operator, seed)
+
+
+def _at_a_glance(judge: Judge, search: Search | ViewSearch, encoder: Encoder) -> Fit:
+    """What the encoder sees, refined and repaired."""
+    fit = judge.fit(glance(encoder, judge.coarser(_GLANCED)))
+    judge.note("glance", fit)
+    return search.improve(fit)
+
+
+def _explained(search: Search | ViewSearch, fit: Fit, glanced: bool) -> bool:
+    """True where a whole search is not worth its time: nothing, or little after a glance, is left wrong."""
+    return search.content(fit) or (glanced and search.excess(fit) < _DOUBTFUL * fit.cost.numel())
 
 
 def _options(strategy: str, operator: str) -> dict[str, str]:

@@ -68,6 +68,13 @@ class Search:
         self.judge.note("least differences", fit)
         return self._deaths(self._repair(fit), self.settings.late_price)
 
+    def improve(self, fit: Fit) -> Fit:
+        """The best set of objects found from `fit`, a scene that is about right."""
+        self._measure_floor(fit)
+        fit = self.settle(fit)
+        self.judge.note("least differences", fit)
+        return self._deaths(self._repair(fit), self.settings.late_price)
+
     def settle(self, fit: Fit) -> Fit:
         """Least differences until nothing moves, in small pictures, then in whole ones; the noise anew."""
         coarse = self.judge.fit(self.rough.polish(self.rough.fit(fit.scene), iterations=8, pixels=1.0).scene)

@@ -43,6 +43,10 @@ class ViewSearch:
                 break
             fit = trial
             self.judge.note("birth", fit)
+        return self.improve(fit)
+
+    def improve(self, fit: Fit) -> Fit:
+        """The fit refined, and other assets tried where it does not agree with the picture."""
         fit = self.settle(fit)
         if self.excess(fit) < _AGREED * float((fit.instance_id >= 0).sum()):
             return fit

@@ -12,7 +12,7 @@ from scenes import World
 
 STRIDE = 4  # pixels of a cell
 _ALIGNED = 32  # [px] sides of pictures are multiples of this
-_SHORT_SIDE = 128  # [px] of the pictures that the encoder looks at
+_SIDE = 128  # [px] of a square picture that the encoder looks at
 _RARE = -4.0  # logit of an object at any place before anything is learned
 
 
@@ -79,9 +79,9 @@ class Encoder(nn.Module):
 
 
 def encoder_size(world: World) -> tuple[int, int]:
-    """Size (H, W) [px] of the pictures that a world's encoder looks at: the shorter side is 128 px."""
+    """Size (H, W) [px] of the pictures that a world's encoder looks at: about as many as 128 x 128."""
     height, width = world.camera.height, world.camera.width
-    scale = _SHORT_SIDE / min(height, width)
+    scale = _SIDE / math.sqrt(height * width)
     return tuple(max(1, round(side * scale / _ALIGNED)) * _ALIGNED for side in (height, width))  # type: ignore[return-value]  # two sides
 
 

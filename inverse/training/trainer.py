@@ -29,13 +29,12 @@ from scenes.signature import differences, signature
 
 
 class Task(Protocol):
-    """What is trained, and on what.
+    """What is trained, and on what."""
 
-    Attributes:
-        network: Its state is kept in checkpoints.
-    """
-
-    network: torch.nn.Module
+    @property
+    def network(self) -> torch.nn.Module:
+        """Its state is kept in checkpoints."""
+        ...
 
     def loss(self, pictures: Pictures, progress: float) -> Tensor:
         """What a step makes smaller. `progress` in [0, 1]: the share of the budget that is spent."""
