@@ -39,7 +39,7 @@ def projected(c, camera, view, points):
     return torch.stack([x, y], -1)
 
 
-@pytest.mark.parametrize("name", ["cube", "tabletop"])
+@pytest.mark.parametrize("name", ["cube", "street", "tabletop"])
 def test_projection_is_the_engines(name):
     """Where a candidate's vertices are seen, the renderer's geometry has them, at another size too."""
     world = World.load(name)

@@ -12,6 +12,7 @@ import torch
 from torch.testing import assert_close
 
 from render import EngineError
+from render.layout import Arranger
 from scenes import Asset, Camera, CameraPrior, Interval, Light, LightPrior, Scene, World
 
 # llvmpipe computes pow with about 16 bits: the exact formulas hold to less than a quarter of an 8-bit step.
@@ -317,6 +318,16 @@ def test_behind_the_camera_and_across_it(open_gl):
     frame = engine.render(scene_of(at=((0, 0.5, 2.0),), camera=camera))
     assert (frame.instance_id[0, 10:] == 1).all()
     assert (frame.instance_id[0, :8] == -1).all()
+
+
+@pytest.mark.parametrize("name", ["tabletop", "street"])
+def test_shadow_maps_are_as_fine_in_large_worlds_as_in_small_ones(name):
+    """A texel is 3 to 4 % of an object's radius, in the median: the map fits the objects, not the road."""
+    world = World.load(name)
+    scenes = world.sample(100, generator=torch.Generator().manual_seed(2))
+    texel = Arranger(world, shadow_size=256).arrange(scenes).scenes[:, 11]
+    share = np.median(texel) / np.median([a.radius for a in world.assets])
+    assert 0.01 < share < 0.06
 
 
 def tabletop(batch):
