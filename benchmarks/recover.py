@@ -2,6 +2,7 @@
 
     python benchmarks/recover.py cube --count 100
     python benchmarks/recover.py tabletop --count 100 [--noise 0.03] [--engine software --drawn-by opengl]
+    python benchmarks/recover.py tabletop --count 100 --search-alone
 
 Pictures are drawn by one engine, rounded to 8 bits, and recovered with another or the same; nothing but the
 picture and the world is given. Counted are objects of which at least a tenth and at least 20 pixels are seen.
@@ -30,7 +31,7 @@ from inverse.recovery import Recovery
 from inverse.verdict import same_picture
 from inverse.visibility import visible_fractions
 from render.engine import Engine, open_engine
-from scenes import Scene, World
+from scenes import Scene, World, bundled_worlds
 from scenes.scene import matrix
 
 _LEAST_FRACTION, _LEAST_PIXELS = 0.1, 20
@@ -42,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("world", choices=["cube", "tabletop"])
+    parser.add_argument("world", choices=bundled_worlds())
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--first", type=int, default=0, help="number of the first picture")
     parser.add_argument("--engine", default="opengl", help="that recovers")
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument(
         "--noise", type=float, default=0.0, help="standard deviation added to encoded colours"
     )
+    parser.add_argument("--search-alone", action="store_true", help="without the world's encoder")
     parser.add_argument("--out", type=Path, help="JSON lines")
     options = parser.parse_args()
     torch.set_num_threads(1)  # two stall at barriers when the second core is busy
@@ -73,12 +75,13 @@ def _one(world: World, engine: Engine, number: int, options: argparse.Namespace)
     image = frame.rgb[0]
     image = image + options.noise * torch.randn(image.shape, generator=generator)
     image = (image.clamp(0.0, 1.0) * 255.0).round() / 255.0
-    began = time.perf_counter()
-    recovery = recover(image, world, engine=options.engine)
-    seconds = time.perf_counter() - began
+    began, used = time.perf_counter(), time.process_time()
+    recovery = recover(image, world, engine=options.engine, encoder=None if options.search_alone else "auto")
+    seconds, used = time.perf_counter() - began, time.process_time() - used
     row = {
         "picture": number,
         "seconds": round(seconds, 2),
+        "processor_seconds": round(used, 2),
         "renders": recovery.renders,
         "loss": recovery.loss,
     }

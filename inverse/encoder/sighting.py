@@ -56,9 +56,14 @@ def look(encoder: Encoder, rgb: Float[Tensor, "batch row column 3"], least: floa
         rgb: sRGB-encoded in [0, 1], [B, H, W, 3], of any size; resized to the encoder's.
         least: Heat below which nothing is told.
     """
-    encoder.eval()
-    heat, numbers, whole = encoder(fitted(rgb, encoder.size))
-    return [_peaks(heat[b].sigmoid(), numbers[b], whole[b : b + 1], least) for b in range(len(rgb))]
+    return sightings(encoder.eval(), fitted(rgb, encoder.size), least)
+
+
+def sightings(encoder: Encoder, rgb: Float[Tensor, "batch row column 3"], least: float) -> list[Sightings]:
+    """As `look`, for pictures of the encoder's size, with gradients to its weights."""
+    heat, numbers, whole = encoder(rgb)
+    heat, numbers, whole = heat.sigmoid().cpu(), numbers.cpu(), whole.cpu()
+    return [_peaks(heat[b], numbers[b], whole[b : b + 1], least) for b in range(len(rgb))]
 
 
 def fitted(rgb: Float[Tensor, "batch row column 3"], size: tuple[int, int]) -> Tensor:

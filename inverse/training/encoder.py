@@ -1,6 +1,9 @@
-"""Training the encoder."""
+"""Training the encoder: from labels, or by the pictures alone, through a strategy's gradients."""
 
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,15 +12,25 @@ from inverse.encoder.augment import augmented
 from inverse.encoder.figures import COUNTED_PIXELS, Figures
 from inverse.encoder.labels import label_loss
 from inverse.encoder.network import Encoder, encoder_size
-from inverse.encoder.sighting import fitted, look, scene_of
+from inverse.encoder.sighting import fitted, look, scene_of, sightings
+from inverse.encoder.stored import save_encoder
 from inverse.training.pictures import Pictures
-from scenes import World
+from inverse.training.trainer import Training, TrainingSettings, train
+from render.blur import blurred_squared_error
+from render.checks import check_name
+from render.differentiable import differentiable
+from render.engine import open_engine
+from scenes import World, stack
 
-_HALVED = 0.5  # share of the budget
+TEACHERS = ("labels", "surrogate", "manual")
+_HALVED = 0.5  # share of the budget in which pictures are half as large, which costs a fourth
 _THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
+_ALONE = 0.3  # share of the budget before pictures without labels join
+_BLURS = ((0.0, 1.0), (1.5, 2.0), (4.0, 4.0))  # widths [px at 64 px] of the picture loss, and their weights
+_PICTURE_WEIGHT = 20.0
 
 
-class EncoderTask:
+class LabelTask:
     """Training from labels: the scenes that were sampled."""
 
     def __init__(self, world: World, *, seed: int = 0) -> None:
@@ -26,24 +39,149 @@ class EncoderTask:
             self.network = Encoder(world)
 
     def loss(self, pictures: Pictures, progress: float) -> Tensor:
-        """See `label_loss`; half of the pictures are augmented.
-
-        At first the pictures are half as large, which costs a fourth.
-        """
+        """See `label_loss`; half of the pictures are augmented."""
         self.network.size = encoder_size(self.network.layout.world)
         if progress < _HALVED:
-            height, width = self.network.size
-            self.network.size = (height // 2, width // 2)
+            self.network.size = half(self.network.size)
         return label_loss(self.network, resized(augmented(pictures), self.network.size))
 
     def measure(self, held: Pictures) -> dict[str, float]:
         """Figures at the best threshold, which becomes the network's."""
-        best: dict[str, float] = {}
-        for threshold, figures in zip(_THRESHOLDS, evaluated(self.network, held, _THRESHOLDS), strict=True):
-            if not best or figures["F1"] > best["F1"]:
-                best = figures
-                self.network.threshold.fill_(threshold)
-        return best
+        return measured(self.network, held)
+
+
+class PictureTask:
+    """Training without a label of any of the engine's pictures.
+
+    Half of each batch are scenes of which only a drawing is used, by the model that lends its gradients: the
+    frozen surrogate, or for "manual" the rasterizer that its operators differentiate. They are labelled, for
+    the model knows what it draws. The other half are the engine's pictures, whose scenes are not looked at:
+    the scene that the encoder sees in each is drawn, and the difference of the pictures goes back through
+    the strategy's gradients to the encoder's numbers. Which assets are there is learned from drawings only:
+    by pictures alone it is forgotten (a mixture of assets fits better than the right one).
+
+    Args:
+        world: Whose scenes are drawn.
+        strategy: "surrogate" or "manual".
+        engine: Whose pictures are to be read.
+        surrogate: The network; None: the one beside the world.
+        seed: Of the first weights.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        strategy: str,
+        *,
+        engine: str = "auto",
+        surrogate: torch.nn.Module | None = None,
+        seed: int = 0,
+    ) -> None:
+        check_name("strategy", strategy, TEACHERS[1:])
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.network = Encoder(world)
+        self.network.size = half(encoder_size(world))
+        self._open = ExitStack()
+        opened = self._open.enter_context(open_engine(engine, world, size=self.network.size))
+        self._shapes = self._open.enter_context(open_engine("software", world, size=self.network.size))
+        options: dict[str, Any] = {"surrogate": surrogate} if strategy == "surrogate" else {}
+        self.render = differentiable(opened, strategy, **options)
+        self._draws = None
+        if strategy == "surrogate":
+            self._draws = differentiable(opened, strategy, picture="operator", **options)
+
+    def loss(self, pictures: Pictures, progress: float) -> Tensor:
+        """Of drawings, from their labels; later also of pictures, from themselves."""
+        count = len(pictures) // 2
+        loss = label_loss(self.network, augmented(self._drawn(pictures[:count])))
+        if progress >= _ALONE:
+            loss = loss + _PICTURE_WEIGHT * self._picture_loss(
+                fitted(pictures[count:].rgb, self.network.size)
+            )
+        return loss
+
+    def measure(self, held: Pictures) -> dict[str, float]:
+        """As `LabelTask.measure`: here labels are looked at, and nothing is learned."""
+        return measured(self.network, resized(held, self.network.size))
+
+    def close(self) -> None:
+        """Give back the engines."""
+        self._open.close()
+
+    def __enter__(self) -> "PictureTask":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @torch.no_grad()
+    def _drawn(self, pictures: Pictures) -> Pictures:
+        """The same scenes as the strategy's own model draws them."""
+        frame = self._shapes.render(pictures.scene)
+        assert frame.instance_id is not None  # the rasterizer tells
+        rgb = frame.rgb if self._draws is None else self._draws(pictures.scene, self.network.size)
+        return Pictures(pictures.scene, rgb, frame.instance_id.long())
+
+    def _picture_loss(self, rgb: Tensor) -> Tensor:
+        """How far pictures are from those of the scenes that the encoder sees in them."""
+        slots = self.network.layout.world.count[1]
+        least = float(self.network.threshold)
+        seen = [s[:slots] for s in sightings(self.network, rgb, least)]
+        drawn = self.render(stack([scene_of(self.network, s) for s in seen]))
+        unit = self.network.size[0] / 64.0
+        losses = [weight * blurred_squared_error(drawn, rgb, sigma * unit) for sigma, weight in _BLURS]
+        return torch.stack(losses).sum(0).mean()
+
+
+def train_encoder(
+    world: World,
+    folder: Path,
+    settings: TrainingSettings,
+    *,
+    by: str = "labels",
+    command: str = "",
+    device: str = "cpu",
+    progress: bool = False,
+) -> tuple[Training, list[Path]]:
+    """Train a world's encoder, and write it; interrupted, it goes on.
+
+    Args:
+        world: Whose scenes are drawn.
+        folder: For the checkpoint and `encoder.safetensors`.
+        settings: Budget, optimiser, pool.
+        by: One of `TEACHERS`: what it learns from.
+        command: What the user typed, to be noted beside the weights.
+        device: Where the network is trained.
+        progress: Show a progress bar with the held-out figures.
+
+    Returns:
+        What came of it, and the files.
+
+    Raises:
+        WeightsError, OutputError: If a file cannot be written.
+        ValueError: If there is no such teacher.
+        CheckpointError, EngineError, RuntimeError: As `train`.
+    """
+    check_name("teacher", by, TEACHERS)
+    with ExitStack() as opened:
+        task: LabelTask | PictureTask
+        if by == "labels":
+            task = LabelTask(world, seed=settings.seed)
+        else:
+            task = PictureTask(world, by, engine=settings.pool.engine, seed=settings.seed)
+            opened.enter_context(task)
+        training = train(world, task, folder, settings, device=device, progress=progress)
+    path = folder / "encoder.safetensors"
+    facts = {"command": command, "by": by, "seed": settings.seed, "pictures": training.pictures}
+    facts |= {"seconds": round(training.seconds), "figures": training.figures}
+    save_encoder(path, task.network.cpu(), facts)
+    return training, [path]
+
+
+def half(size: tuple[int, int]) -> tuple[int, int]:
+    """Half of a size (H, W)."""
+    return size[0] // 2, size[1] // 2
 
 
 def resized(pictures: Pictures, size: tuple[int, int]) -> Pictures:
@@ -58,6 +196,16 @@ def resized(pictures: Pictures, size: tuple[int, int]) -> Pictures:
     )
 
 
+def measured(encoder: Encoder, held: Pictures) -> dict[str, float]:
+    """Figures at the best threshold, which becomes the encoder's."""
+    best: dict[str, float] = {}
+    for threshold, figures in zip(_THRESHOLDS, evaluated(encoder, held, _THRESHOLDS), strict=True):
+        if not best or figures["F1"] > best["F1"]:
+            best = figures
+            encoder.threshold.fill_(threshold)
+    return best
+
+
 def evaluated(encoder: Encoder, held: Pictures, thresholds: tuple[float, ...]) -> list[dict[str, float]]:
     """`Figures.summary` of an encoder on pictures, for each threshold of heat."""
     world = encoder.layout.world
@@ -67,10 +215,10 @@ def evaluated(encoder: Encoder, held: Pictures, thresholds: tuple[float, ...]) -
     visible = held.visible.cpu()
     for first in range(0, len(held), 64):
         part = slice(first, first + 64)
-        for k, sightings in enumerate(look(encoder, held.rgb[part], least=min(thresholds)), first):
-            sightings = sightings[:slots]
-            guess = scene_of(encoder, sightings)
-            heat = torch.cat([sightings.heat, torch.zeros(slots - len(sightings))])
+        for k, seen in enumerate(look(encoder, held.rgb[part], least=min(thresholds)), first):
+            seen = seen[:slots]
+            guess = scene_of(encoder, seen)
+            heat = torch.cat([seen.heat, torch.zeros(slots - len(seen))])
             for threshold, figures in zip(thresholds, gathered, strict=True):
                 sure = replace(guess, asset=guess.asset.masked_fill(heat <= threshold, -1))
                 figures.add(world, held.scene[[k]], visible[k], sure, counted=counted)
