@@ -1,4 +1,4 @@
-"""From a picture to a scene: `recover`, and what it gives back.
+"""From a picture to a scene: `recover`, and what it gives back; `explore`, to look at gradients.
 
 Names are loaded when first asked for: the command line must answer `--help` without importing torch.
 """
@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inverse.explorer import explore
     from inverse.picture import Picture, PictureError, read_mask, read_picture, write_picture
     from inverse.recover import recover
     from inverse.recovery import FoundObject, Hypothesis, Recovery, Step
@@ -22,6 +23,7 @@ _HOME = {
     "Recovery": "recovery",
     "RecoveryFileError": "recoveryfile",
     "Step": "recovery",
+    "explore": "explorer",
     "load_start": "recoveryfile",
     "read_mask": "picture",
     "read_picture": "picture",
@@ -37,6 +39,7 @@ __all__ = [
     "Recovery",
     "RecoveryFileError",
     "Step",
+    "explore",
     "load_start",
     "read_mask",
     "read_picture",
