@@ -9,6 +9,7 @@ import argparse
 import io
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,16 @@ MITSUBA_SAMPLES = 16  # paths per pixel: 2/255 of noise are left, a picture take
 PATCHES = 4  # random colours along the shorter side of a smooth background
 
 
+@dataclass(frozen=True)
+class _Given:
+    """What a kind of pictures is made from."""
+
+    engine: Engine  # the world's own, of the size wanted
+    scene: Scene
+    clean: Pictures  # the engine's, rounded to 8 bits
+    generator: torch.Generator
+
+
 def variants(
     world: World,
     scene: Scene,
@@ -49,8 +60,8 @@ def variants(
 
     Args:
         world: Whose assets the scenes index.
-        scene: B scenes.
-        seed: Of noise and backgrounds.
+        scene: B scenes; some tens at once, as backgrounds are drawn at three times the size.
+        seed: Of noise and backgrounds; another one for each batch.
         kinds: Keys of `KINDS`, in the order wanted; all when left out.
         engine: The world's own, which draws everything but "mitsuba". It needs instance ids.
         size: (H, W) [px]; the camera's own when left out.
@@ -72,40 +83,36 @@ def variants(
         clean = _rounded(own.render(scene).rgb)
         for kind in kinds:
             generator = torch.Generator().manual_seed(seed)
-            found[kind] = _rounded(KINDS[kind](own, scene, clean, generator))
+            found[kind] = _rounded(KINDS[kind](_Given(own, scene, clean, generator)))
     return found
 
 
-def _clean(engine: Engine, scene: Scene, clean: Pictures, generator: torch.Generator) -> Pictures:
-    return clean
+def _clean(given: _Given) -> Pictures:
+    return given.clean
 
 
-def _by_mitsuba(engine: Engine, scene: Scene, clean: Pictures, generator: torch.Generator) -> Pictures:
+def _by_mitsuba(given: _Given) -> Pictures:
     """Another engine's light: soft shadows, surfaces that light one another, corners without a sky."""
-    with open_engine("mitsuba", engine.world, size=engine.size, samples=MITSUBA_SAMPLES) as other:
-        return other.render(scene).rgb
+    own = given.engine
+    with open_engine("mitsuba", own.world, size=own.size, samples=MITSUBA_SAMPLES) as other:
+        return other.render(given.scene).rgb
 
 
-def _noisy(
-    engine: Engine, scene: Scene, clean: Pictures, generator: torch.Generator, *, sigma: float
-) -> Pictures:
-    return clean + sigma * torch.randn(clean.shape, generator=generator)
+def _noisy(given: _Given, *, sigma: float) -> Pictures:
+    return given.clean + sigma * torch.randn(given.clean.shape, generator=given.generator)
 
 
-def _blurred(
-    engine: Engine, scene: Scene, clean: Pictures, generator: torch.Generator, *, sigma: float
-) -> Pictures:
+def _blurred(given: _Given, *, sigma: float) -> Pictures:
     margin = math.ceil(4.0 * sigma)  # beyond the border the picture goes on as it ends
-    wide = torch.nn.functional.pad(clean.movedim(-1, 1), [margin] * 4, mode="replicate").movedim(1, -1)
-    return gaussian_blur(wide.contiguous(), sigma)[:, margin:-margin, margin:-margin]
+    channels = given.clean.movedim(-1, 1)
+    wide = torch.nn.functional.pad(channels, [margin] * 4, mode="replicate").movedim(1, -1).contiguous()
+    return gaussian_blur(wide, sigma)[:, margin:-margin, margin:-margin]
 
 
-def _jpeg(
-    engine: Engine, scene: Scene, clean: Pictures, generator: torch.Generator, *, quality: int
-) -> Pictures:
+def _jpeg(given: _Given, *, quality: int) -> Pictures:
     """Written as JPEG, colours at half the resolution as is usual, and read again."""
     pictures = []
-    for picture in levels(clean):
+    for picture in levels(given.clean):
         file = io.BytesIO()
         Image.fromarray(picture).save(file, format="JPEG", quality=quality)
         pictures.append(np.array(Image.open(file)))
@@ -113,20 +120,17 @@ def _jpeg(
 
 
 def _before(
-    engine: Engine,
-    scene: Scene,
-    clean: Pictures,
-    generator: torch.Generator,
-    *,
-    colours: Callable[[int, tuple[int, int], torch.Generator], Pictures],
+    given: _Given, *, colours: Callable[[int, tuple[int, int], torch.Generator], Pictures]
 ) -> Pictures:
     """The objects before other backgrounds, mixed along their outlines in linear light."""
+    engine, scene = given.engine, given.scene
     height, width = engine.size
     frame = engine.render(scene, size=(FINE * height, FINE * width))
     if frame.instance_id is None:
         raise ValueError(f"other backgrounds need an engine with instance ids; {engine.name} has none")
     of_object = (frame.instance_id >= 0) & (frame.instance_id < scene.slots)
-    behind = colours(len(scene), engine.size, generator).repeat_interleave(FINE, 1).repeat_interleave(FINE, 2)
+    behind = colours(len(scene), engine.size, given.generator)
+    behind = behind.repeat_interleave(FINE, 1).repeat_interleave(FINE, 2)
     linear = decode_srgb(torch.where(of_object[..., None], frame.rgb, behind))
     return encode_srgb(linear.view(-1, height, FINE, width, FINE, 3).mean((2, 4)))
 
@@ -144,7 +148,7 @@ def _smooth(batch: int, size: tuple[int, int], generator: torch.Generator) -> Pi
     return fine.clamp(0.0, 1.0).movedim(1, -1)
 
 
-KINDS: dict[str, Callable[[Engine, Scene, Pictures, torch.Generator], Pictures]] = {
+KINDS: dict[str, Callable[[_Given], Pictures]] = {
     "clean": _clean,
     "mitsuba": _by_mitsuba,
     "noise 0.03": partial(_noisy, sigma=0.03),

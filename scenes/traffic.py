@@ -52,6 +52,12 @@ def vehicle(
         trim: Which of the outline's edges are dark: bumpers, a grille, a load bed.
         lamps: Rear end and height [m] of the rear lamps; none when left out.
     """
+    if not all(edge in range(len(body)) for edge in trim):
+        raise ValueError(f"trim must name edges of the body, 0 to {len(body) - 1}, got {list(trim)}")
+    if len(pillars) < 2 or not 0 <= (glazed or 0) < len(pillars):
+        raise ValueError(
+            f"{len(pillars)} pillars have {len(pillars) - 1} bays between them, glazed is {glazed}"
+        )
     colours = np.tile(PAINT, (len(body), 1))
     colours[list(trim)] = TRIM
     parts = [
@@ -87,6 +93,10 @@ def sign(
         bands: Where each colour ends, as a share of the radius, increasing; the last is 1.
         colours: Linear albedo of each band, from the middle outwards.
     """
+    if len(bands) != len(colours) or not (np.diff([0.0, *bands]) > 0.0).all() or bands[-1] != 1.0:
+        raise ValueError(
+            f"bands must increase from above 0 to 1, one for each of {len(colours)} colours, got {bands}"
+        )
     plate = _disc(corners, radius, 0.05, list(zip(bands, colours, strict=True)))
     low = float(plate.vertices[:, 1].min())
     pole = tube([(0.0, 0.0), (0.0, height + low + 0.02)], 0.045)
@@ -117,21 +127,25 @@ def road(
         dash: Lengths of a dash and of the gap behind it [m].
         tile: Side [m] of the square that the texture covers.
     """
-    line, kerb, half = 0.15, 0.2, lanes * lane_width / 2
-    right = [  # ends and colours of the strips right of the road's middle, from the lanes outwards
-        (half - 0.3 - line, ASPHALT), (half - 0.3, LINE), (half, ASPHALT), (half + kerb, KERB),
-        (half + kerb + pavement, PAVEMENT), (half + kerb + pavement + verge, GRASS),
-    ]  # fmt: skip
-    middles = lane_width * (np.arange(1, lanes) - lanes / 2)
-    dashes = np.stack([middles - line / 2, middles + line / 2], 1)
-    inner = right[0][0]
-    lanes_end = np.concatenate([dashes.reshape(-1), [inner]])
-    edges = np.concatenate([[-e for e, _ in right[::-1]], lanes_end, [e for e, _ in right[1:]]])
-    outer = [c for _, c in right[1:]]
-    of_gap = np.array([*outer[::-1], *[ASPHALT] * (2 * lanes - 1), *outer])
-    of_dash = of_gap.copy()
-    of_dash[len(outer) + 1 : len(outer) + 2 * lanes - 1 : 2] = LINE
-    return _strips(edges, of_dash, of_gap, length, dash, tile)
+    line, gutter = 0.15, 0.3
+    side = [(verge, GRASS), (pavement, PAVEMENT), (0.2, KERB), (gutter, ASPHALT), (line, LINE)]
+    widths = np.full(lanes, lane_width - line)
+    widths[0] -= gutter + line / 2
+    widths[-1] -= gutter + line / 2
+    middle = [(float(widths[0]), ASPHALT)]
+    for width in widths[1:]:
+        middle += [(line, LINE), (float(width), ASPHALT)]
+    of_dash = [*side, *middle, *side[::-1]]
+    of_gap = [*side, *[(width, ASPHALT) for width, _ in middle], *side[::-1]]
+    ends = np.cumsum([0.0, *[width for width, _ in of_dash]])
+    return _strips(
+        ends - ends[-1] / 2,
+        np.array([colour for _, colour in of_dash]),
+        np.array([colour for _, colour in of_gap]),
+        length,
+        dash,
+        tile,
+    )
 
 
 def _strips(

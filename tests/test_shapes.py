@@ -161,6 +161,17 @@ def test_road_is_level_and_its_strips_tile_it():
     assert_allclose(area[white & ~middle].sum(), 2 * 0.15 * 90, rtol=1e-4)
 
 
+def test_signs_and_vehicles_tell_what_does_not_fit():
+    body, pillars = [[2, 0.3], [2, 1], [-2, 1], [-2, 0.3]], [[1, 0.8], [-1, -0.8]]
+    rest = {"belt": 0.9, "roof": 1.5, "pillars": pillars, "axles": [1, -1]}
+    with pytest.raises(ValueError, match=r"trim must name edges of the body, 0 to 3, got \[4\]"):
+        traffic.vehicle(1.8, body, **rest, trim=[4])
+    with pytest.raises(ValueError, match="2 pillars have 1 bays between them, glazed is 2"):
+        traffic.vehicle(1.8, body, **rest, glazed=2)
+    with pytest.raises(ValueError, match=r"bands must increase from above 0 to 1, one for each of 2 colours"):
+        traffic.sign(8, 0.4, 1.5, bands=[0.5, 0.9], colours=[[1, 0, 0], [1, 1, 1]])
+
+
 @pytest.mark.parametrize("name", ["checker", "wood", "grain", "can_label", "book_cover", "carton"])
 def test_textures_are_the_same_each_time(name):
     make = textures.TEXTURES[name]
