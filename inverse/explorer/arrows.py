@@ -49,16 +49,18 @@ def descent_arrows(
         steps: Of each entry of theta, [P].
         size: (H, W) of the picture [px].
     """
-    moved = _pushed(world, scene, gradient, steps, "position")
-    turned = _pushed(world, scene, gradient, steps, "rotation")
-    filled = scene.asset[0] >= 0
-    here = project(scene, centres(world, scene), size)
-    motion = (project(moved, centres(world, moved), size) - here) * filled[:, None]
-    # world_from_before -> world_from_after, as a rotation vector in the world
+    theta, down = world.pack(scene).double(), -(gradient * steps).double()
+    still = world.unpack(theta, like=scene)
+    moved = world.unpack(theta + steps * _tiny(world, down, "position"), like=scene)
+    turned = world.unpack(theta + steps * _tiny(world, down, "rotation"), like=scene)
+    filled = (scene.asset[0] >= 0)[:, None]
+    here = project(still, centres(world, still), size)
+    motion = (project(moved, centres(world, moved), size) - here) * filled
+    # From before to after, as a rotation vector in the world
     turn = roma.unitquat_to_rotvec(
-        roma.quat_product(turned.rotation[0].double(), roma.quat_conjugation(scene.rotation[0].double()))
+        roma.quat_product(turned.rotation[0].double(), roma.quat_conjugation(still.rotation[0].double()))
     )
-    return Arrows(_moves(here, motion, LONGEST * size[0]), _turns(world, scene, turn * filled[:, None], size))
+    return Arrows(_moves(here, motion, LONGEST * size[0]), _turns(world, still, turn * filled, size))
 
 
 def way_to(world: World, scene: Scene, truth: Scene, size: tuple[int, int]) -> tuple[Line, ...]:
@@ -93,18 +95,10 @@ def project(
     )
 
 
-def _pushed(
-    world: World,
-    scene: Scene,
-    gradient: Float[Tensor, "parameter"],
-    steps: Float[Tensor, "parameter"],
-    group: str,
-) -> Scene:
-    """The scene (float64) a tiny way down the gradient of one group of theta."""
-    these = torch.tensor([g == group for g in world.groups])
-    down = torch.where(these, -gradient * steps, 0.0).double()
-    down = _TINY * down / down.norm().clamp_min(1e-30)
-    return world.unpack(world.pack(scene).double() + down * steps.double(), like=scene)
+def _tiny(world: World, down: Float[Tensor, "parameter"], group: str) -> Float[Tensor, "parameter"]:
+    """The part of a direction that is one group of theta's, `_TINY` long; zero where it vanishes."""
+    part = torch.where(torch.tensor([g == group for g in world.groups]), down, 0.0)
+    return _TINY * part / part.norm().clamp_min(1e-300)
 
 
 def _moves(here: Tensor, motion: Tensor, longest: float) -> tuple[Line, ...]:
@@ -120,7 +114,7 @@ def _turns(
 ) -> tuple[Line, ...]:
     """Arcs around the axes of the turns, on the side of each object that faces the eye."""
     angle = turn.norm(dim=-1)
-    if float(angle.max()) == 0.0:
+    if float(angle.max()) < 1e-12:  # rounding
         return ()
     middle, lines = centres(world, scene), []
     eye = scene.camera.translation[0].double()

@@ -11,7 +11,7 @@ from inverse.explorer.arrows import Line
 from inverse.picture import levels
 
 _SMOOTH = 2  # lines are drawn this many times larger, then averaged
-_HEAD = 9.0  # [px] length of an arrow's head
+_HEAD = 3.5  # length of an arrow's head, in widths of its shaft
 _BORDER = 2.0  # [px] dark around a line, so that it is seen on any ground
 
 
@@ -35,7 +35,7 @@ class Canvas:
         points = np.asarray(line, np.float64) * self.zoom * _SMOOTH
         if not np.isfinite(points).all() or np.ptp(points, axis=0).max() < _SMOOTH:
             return
-        head, shaft = _head(points)
+        head, shaft = _head(points, _HEAD * width * _SMOOTH)
         for extra, ink in ((_BORDER, "#202020"), (0.0, colour)):
             wide = round((width + extra) * _SMOOTH)
             self.draw.line([tuple(p) for p in shaft], fill=ink, width=wide, joint="curve")
@@ -57,11 +57,11 @@ def difference(
     return ((one - other).mean(-1, keepdim=True) / 2.0 + 0.5).expand(-1, -1, 3)
 
 
-def _head(points: Float[np.ndarray, "point 2"]) -> tuple[Line, Line]:
+def _head(points: Line, length: float) -> tuple[Line, Line]:
     """The triangle at the end of a line, and the line without what it covers."""
     tip = points[-1]
     distance = np.linalg.norm(points - tip, axis=1)
-    length = min(_HEAD * _SMOOTH, 0.6 * float(distance.max()))
+    length = min(length, 0.6 * float(distance.max()))
     kept = points[distance > length]
     back = tip - kept[-1]
     back = back / np.linalg.norm(back)

@@ -15,12 +15,13 @@ from inverse.explorer.arrows import Arrows, descent_arrows, way_to
 from inverse.explorer.canvas import Canvas, difference
 from inverse.explorer.exploration import Asked, Exploration
 
-LARGE, SMALL = 440, 216  # [px] heights of the pictures
+LARGE, SMALL = 440, 188  # [px] heights of the pictures
 COLOURS = ("#ff5a00", "#00d8ff", "#ff4fd8", "#ffe600", "#54ff5a", "#b48cff", "#ffffff", "#ff9d9d")
 LIVE = "manual"  # strategies that answer at once: asked whenever something moves. Others on demand
 FOLLOWED = 10  # steps at a press of the button
 NOTCHES = 400  # of a slider
-_SWATCH = '<div style="background:{};width:14px;height:14px;border:1px solid #444"></div>'
+_WIDE, _NAMED = {"width": "400px"}, {"description_width": "110px"}
+_SWATCH = '<div style="background:{};width:14px;height:14px;border:1px solid #444;margin:6px 4px"></div>'
 
 
 class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets is published without types
@@ -42,12 +43,13 @@ class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets is published w
         self.milliseconds = 0.0
         self._quiet = False
         self._give_back = weakref.finalize(self, exploration.close)  # at the latest when Python ends
-        self.main, self.target, self.difference = (widgets.Image(format="png") for _ in range(3))
+        self.main, self.target, self.difference = map(self._image, (LARGE, SMALL, SMALL))
         self.caption = widgets.HTML()
         self.sliders = {p: self._slider(p) for p in exploration.active}
         self.ticks = {name: self._tick(name) for name in exploration.methods}
         self.said = {name: widgets.HTML() for name in self.ticks}
-        super().__init__([self._pictures(), self._strategies(), self._tabs()])
+        top = widgets.HBox([self.main, self._small_pictures(), self._strategies()])
+        super().__init__([top, self.caption, self._tabs()])
         self.refresh()
 
     def refresh(self, *, keep: bool = False) -> None:
@@ -67,7 +69,7 @@ class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets is published w
         self.milliseconds = 1000.0 * (time.perf_counter() - began)
         loss, blur = exploration.loss(picture), exploration.blur
         self.caption.value = (
-            f"loss <b>{loss:.3g}</b>, blurred by {blur:g} px; drawn in {self.milliseconds:.0f} ms. "
+            f"loss <b>{loss:.3g}</b>, blurred by {blur:.2g} px; drawn in {self.milliseconds:.0f} ms. "
             "Arrows: where a strategy moves an object; arcs: how it turns it; white: the truth."
         )
         for name, html in self.said.items():
@@ -142,8 +144,8 @@ class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets is published w
             step=(high - low) / NOTCHES,
             description=name if unit == "1" else f"{name} [{unit}]",
             readout_format=".3f",
-            layout=widgets.Layout(width="420px"),
-            style={"description_width": "110px"},
+            layout=_WIDE,
+            style=_NAMED,
         )
         slider.observe(partial(self._slid, parameter), "value")
         return slider
@@ -156,42 +158,48 @@ class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets is published w
     def _tick(self, name: str) -> Any:
         first = next(iter(self.exploration.methods))
         tick = widgets.Checkbox(
-            value=name == first, description=name, indent=False, layout=widgets.Layout(width="150px")
+            value=name == first, description=name, indent=False, layout={"width": "160px"}
         )
         tick.observe(lambda _: self.refresh(keep=True), "value")
         return tick
 
-    def _pictures(self) -> Any:
+    def _image(self, height: int) -> Any:
+        """A place for a picture of that height [px]."""
+        rows, columns = self.exploration.size
+        width = round(height * columns / rows)
+        size = {"width": f"{width}px", "height": f"{height}px", "min_width": f"{width}px"}
+        return widgets.Image(format="png", layout=widgets.Layout(**size))
+
+    def _small_pictures(self) -> Any:
         self.target.value = Canvas(self.exploration.target, SMALL).png()
-        small = [
-            widgets.VBox([widgets.HTML(title), image], layout=widgets.Layout(margin="0 0 0 12px"))
-            for title, image in (("to explain", self.target), ("difference", self.difference))
-        ]
-        return widgets.VBox([widgets.HBox([self.main, widgets.VBox(small)]), self.caption])
+        parts = [widgets.HTML("to explain"), self.target, widgets.HTML("difference"), self.difference]
+        return widgets.VBox(parts, layout={"margin": "-6px 12px 0 12px", "flex": "0 0 auto"})
 
     def _strategies(self) -> Any:
+        """A row for each strategy, and what can be done with them."""
         rows = [
             widgets.HBox([widgets.HTML(_SWATCH.format(colour)), self.ticks[name], self.said[name]])
             for name, colour in zip(self.ticks, COLOURS, strict=False)
         ]
-        self.ask_button = widgets.Button(
-            description="Ask", tooltip="Ask the ticked strategies that are too slow to be asked at every move"
-        )
-        self.ask_button.on_click(lambda _: self.ask())
-        self.followed = widgets.Dropdown(options=list(self.ticks), layout=widgets.Layout(width="150px"))
-        self.follow_button = widgets.Button(
-            description=f"Follow {FOLLOWED} steps", tooltip="Refine down the gradient of this strategy"
-        )
-        self.follow_button.on_click(lambda _: self.follow(self.followed.value))
-        self.back_button = widgets.Button(description="Back to the start")
-        self.back_button.on_click(lambda _: self.move(self.exploration.start))
-        self.blur = widgets.FloatLogSlider(
-            value=self.exploration.blur, min=-0.3, max=1.2, step=0.05, description="blur [px]"
+        blur, width = self.exploration.blur, widgets.Layout(width="160px")
+        self.blur = widgets.FloatSlider(
+            value=blur, min=0.5, max=16.0, step=0.25, description="blur [px]", layout={"width": "330px"}
         )
         self.blur.observe(self._blurred, "value")
-        buttons = [self.blur, self.ask_button, self.followed, self.follow_button, self.back_button]
-        half = (len(rows) + 1) // 2
-        return widgets.HBox([widgets.VBox(rows[:half]), widgets.VBox(rows[half:]), widgets.VBox(buttons)])
+        self.ask_button = widgets.Button(
+            description="Ask the slow ones", tooltip="For their gradient here", layout=width
+        )
+        self.ask_button.on_click(lambda _: self.ask())
+        self.followed = widgets.Dropdown(options=list(self.ticks), layout=width)
+        self.follow_button = widgets.Button(
+            description=f"Follow {FOLLOWED} steps", tooltip="Refine down its gradient", layout=width
+        )
+        self.follow_button.on_click(lambda _: self.follow(self.followed.value))
+        self.back_button = widgets.Button(description="Back to the start", layout=width)
+        self.back_button.on_click(lambda _: self.move(self.exploration.start))
+        follow = widgets.HBox([self.followed, self.follow_button])
+        back = widgets.HBox([self.ask_button, self.back_button])
+        return widgets.VBox([*rows, self.blur, back, follow])
 
     def _blurred(self, change: dict[str, Any]) -> None:
         self.exploration.blur = change["new"]
