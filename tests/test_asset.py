@@ -89,6 +89,7 @@ def test_the_street_has_vehicles_of_free_paint_and_things_of_known_colour():
         assert front.any()
         assert (asset.normals[front, 1] > 0.2).all()
         assert asset.vertices[front, 2].min() > 0
+        assert np.ptp(asset.vertices[front, 1]) > 0.3
 
 
 @pytest.mark.parametrize("name", ASSETS)
