@@ -121,6 +121,36 @@ class Compare:
 
 
 @dataclass(frozen=True)
+class Train:
+    """Train a world's surrogate or encoder on pictures that the engine draws meanwhile."""
+
+    network: Annotated[Positional[str], arg(metavar="surrogate|encoder")]
+    """surrogate: draws as the engine does, with gradients. encoder: sees which objects are in a picture."""
+    world: Annotated[Positional[str], arg(metavar="WORLD")]
+    """A bundled world, a folder with a world.toml, or a world.toml."""
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Folder for checkpoint.safetensors, the weights and a picture; out/NETWORK-WORLD when left out.
+    Interrupted, the same command goes on."""
+    pictures: Annotated[int | None, arg(metavar="N")] = None
+    """Pictures to be seen; 200000 by a surrogate, 240000 by an encoder, when left out."""
+    by: _Name = "labels"
+    """What an encoder learns from: labels, surrogate or manual, which are gradients of pictures alone."""
+    size: Annotated[int | None, arg(metavar="PX")] = None
+    """Height of a surrogate's pictures; 64 when left out."""
+    seed: Annotated[int, arg(metavar="N")] = 0
+    """The same seed gives the same weights on the same machine."""
+    device: _Name = "cpu"
+    """cpu or cuda."""
+    workers: Annotated[int, arg(metavar="N")] = 1
+    """Processes that draw."""
+    save_seconds: Annotated[float, arg(metavar="S")] = 30.0
+    """Time between two checkpoints: what is lost, at most, where the command is killed."""
+    engine: _Name = "auto"
+    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one), or
+    "command:PROGRAM {scene} {image}"."""
+
+
+@dataclass(frozen=True)
 class View:
     """Open a recovered scene in 3D beside its picture, in the browser."""
 
@@ -151,6 +181,7 @@ Command = (
     | Annotated[Render, subcommand("render")]
     | Annotated[Sample, subcommand("sample")]
     | Annotated[Compare, subcommand("compare")]
+    | Annotated[Train, subcommand("train")]
     | Annotated[View, subcommand("view")]
     | Annotated[Doctor, subcommand("doctor")]
 )
@@ -190,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _files(command: Recover | Render | Sample | Compare | View) -> list[Path]:
+def _files(command: Recover | Render | Sample | Compare | Train | View) -> list[Path]:
     """Pictures and scenes to be read: looked for before PyTorch is imported, which takes seconds."""
     match command:
         case Recover():
@@ -201,7 +232,7 @@ def _files(command: Recover | Render | Sample | Compare | View) -> list[Path]:
             return [command.scene, *command.asset] + ([] if command.image is None else [command.image])
         case Compare():
             return [] if command.image is None else [command.image]
-        case Sample():
+        case Sample() | Train():
             return []
 
 

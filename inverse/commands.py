@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import singledispatch
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from inverse.recoveryfile import (
     world_of,
     write_truth,
 )
+from inverse.training.checkpoint import CheckpointError
 from render.checks import check_name
 from render.compilation import KernelError
 from render.differentiable import STRATEGIES
@@ -37,8 +39,11 @@ from scenes.gltf import SceneFileError
 from scenes.intrinsics import EXAMPLE, Intrinsics, IntrinsicsError, read_intrinsics
 from scenes.meshfile import MeshError
 from scenes.scene import Scene
-from scenes.weights import WeightsError
+from scenes.weights import WeightsError, weights_beside
 from scenes.world import Interval, World
+
+if TYPE_CHECKING:
+    from inverse.training.trainer import Training
 
 DEVICES = ("cpu", "cuda")
 LARGEST_SIDE = 4096  # [px] of a picture to draw; OpenGL's own limit lies at 8192 or above
@@ -49,6 +54,7 @@ class UsageError(ValueError):
 
 
 USER_ERRORS = (
+    CheckpointError,
     EngineError,
     IntrinsicsError,
     KernelError,
@@ -207,6 +213,71 @@ def _compare(command: cli.Compare) -> int:
     names = ("comparison.md", "comparison.csv", "curves.png", "strategies.png")
     print("Written: " + " ".join(str(folder / name) for name in names))
     return 0
+
+
+@run.register
+def _train(command: cli.Train) -> int:
+    trainers = {"surrogate": _train_surrogate, "encoder": _train_encoder}
+    _check_name("network", command.network, tuple(trainers))
+    _check_engine(command.engine)
+    _check_device(command.device)
+    for option in ("pictures", "workers"):
+        value = getattr(command, option)
+        if value is not None and value < 1:
+            raise UsageError(f"--{option} must be at least 1, got {value}")
+    world = World.load(command.world)
+    folder = output_folder(command.out or Path("out") / f"{command.network}-{world.name}")
+    print(f"Training into {folder}: interrupted, the same command goes on", file=sys.stderr)
+    training, files = trainers[command.network](command, world, folder)
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in training.figures.items())
+    print(f"Held out: {figures}; {training.pictures} pictures seen in {training.seconds:.0f} s")
+    print("Written: " + " ".join(map(str, files)))
+    print(f"It is found by itself where it lies beside the world: {weights_beside(world, command.network)}")
+    return 0
+
+
+def _train_surrogate(command: cli.Train, world: World, folder: Path) -> tuple["Training", list[Path]]:
+    from inverse.training.surrogate import train_surrogate
+    from inverse.training.trainer import TrainingSettings
+
+    size = _size(world.empty(), command.size or 64)
+    pictures = command.pictures or 200_000
+    settings = TrainingSettings(pictures, batch=16, rate=3e-3, **_common(command, size, pictures))
+    return train_surrogate(world, folder, settings, command=_typed(), device=command.device, progress=True)
+
+
+def _train_encoder(command: cli.Train, world: World, folder: Path) -> tuple["Training", list[Path]]:
+    from inverse.encoder.network import encoder_size
+    from inverse.training.encoder import TEACHERS, train_encoder
+    from inverse.training.trainer import TrainingSettings
+
+    _check_name("teacher", command.by, TEACHERS)
+    if command.size is not None:
+        raise UsageError("--size goes with the surrogate: an encoder's pictures have the size that it needs")
+    pictures = command.pictures or 240_000
+    settings = TrainingSettings(pictures, **_common(command, encoder_size(world), pictures))
+    return train_encoder(
+        world, folder, settings, by=command.by, command=_typed(), device=command.device, progress=True
+    )
+
+
+def _common(command: cli.Train, size: tuple[int, int], pictures: int) -> dict[str, Any]:
+    """Settings that both networks take from the command."""
+    from inverse.training.pool import PoolSettings
+
+    pool = PoolSettings(
+        size=size,
+        first=min(PoolSettings.first, pictures),
+        workers=command.workers,
+        engine=command.engine,
+        seed=command.seed,
+    )
+    return {"seed": command.seed, "save_seconds": command.save_seconds, "pool": pool}
+
+
+def _typed() -> str:
+    """The command as the user typed it."""
+    return shlex.join(["unrender", *sys.argv[1:]])
 
 
 @run.register

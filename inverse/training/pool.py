@@ -138,11 +138,23 @@ def _draw_for_ever(
     try:
         world = World.load(source)
         with open_engine(settings.engine, world, size=settings.size) as engine:
-            while True:
-                answers.put(draw(engine, CHUNK, settings.size, _seed((settings.seed, share[0], number))))
+            while _offered(
+                answers, draw(engine, CHUNK, settings.size, _seed((settings.seed, share[0], number)))
+            ):
                 number += settings.workers
     except Exception as error:  # whatever it is, the trainer has to hear of it
         answers.put(f"{type(error).__name__}: {error}")
+
+
+def _offered(answers: Any, chunk: Packed) -> bool:
+    """Whether the chunk is in the queue; if not, the trainer was killed, and the worker is to end too."""
+    trainer = multiprocessing.parent_process()
+    while trainer is None or trainer.is_alive():
+        with contextlib.suppress(queue.Full):
+            answers.put(chunk, timeout=_PATIENCE)
+            return True
+    answers.cancel_join_thread()  # nobody reads what is in the pipe
+    return False
 
 
 def _seed(key: tuple[Any, ...]) -> int:

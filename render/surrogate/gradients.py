@@ -99,7 +99,7 @@ def _without(source: Engine | Simulator) -> str:
             "fit one with render.surrogate.fit_surrogate(simulator)"
         )
     return (
-        "the strategy 'surrogate' needs a network that imitates the engine: train a module (scene, size) -> "
-        f"pictures on the engine's pictures of the world {source.world.name} and pass it as surrogate=; "
-        "kind='local' needs none"
+        "the strategy 'surrogate' needs a network that imitates the engine, and the world "
+        f"{source.world.name} has none: train one with `unrender train surrogate WORLD` and pass its file as "
+        "weights=, or a module (scene, size) -> pictures of your own as surrogate=; kind='local' needs none"
     )
