@@ -9,7 +9,6 @@ from torch import Tensor
 from scenes import World
 
 _TOUCHED = 0.05  # change of a pixel by an object's removal from which on it counts as the object's
-_SHARED = 0.1  # part of an object's pixels that another one may touch while the two are apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +64,11 @@ def stencils(
 
 
 def _apart(reach: dict[int, Tensor]) -> dict[int, int]:
-    """A number for each slot, the same only for objects that touch few pixels in common."""
+    """A number for each slot, the same only for objects that touch no pixel in common."""
     touched = {slot: r > _TOUCHED for slot, r in reach.items()}
     group: dict[int, int] = {}
     for slot, mine in touched.items():
-        taken = {
-            group[other]
-            for other in group
-            if int((mine & touched[other]).sum()) > _SHARED * min(int(mine.sum()), int(touched[other].sum()))
-        }
+        taken = {group[other] for other in group if bool((mine & touched[other]).any())}
         group[slot] = next(k for k in range(len(touched)) if k not in taken)
     return group
 

@@ -41,7 +41,7 @@ def test_objects_that_touch_the_same_pixels_are_not():
     assert names_of(world, made) == [{"object0.z", "object2.z"}, {"object1.z"}]
     reach = {0: disc(8, 8, 8.0), 1: disc(22, 8, 8.0)}
     assert 0 < int((reach[0] * reach[1]).sum()) < 10
-    assert len(stencils(world, entries(world, (0, 1), ("z",)), reach, 3)) == 1
+    assert len(stencils(world, entries(world, (0, 1), ("z",)), reach, 3)) == 2
 
 
 def test_tints_take_one_picture():
