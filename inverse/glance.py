@@ -1,106 +1,159 @@
 """Glance: the scene that the encoder sees, corrected by the engine's own pictures of what else it may be."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import roma
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from inverse.candidates import yaw_period
 from inverse.encoder.network import Encoder
-from inverse.encoder.sighting import Sightings, look, scene_of
-from inverse.least_differences import Judge
+from inverse.encoder.sighting import look, scene_of
+from inverse.least_differences import Fit, Judge
+from inverse.light import of_slot
 from scenes import Scene, World, stack
 
 
 @dataclass(frozen=True)
 class GlanceSettings:
-    """Which other readings of a picture are drawn."""
+    """Which other readings of a picture are drawn. Prices are in wrong pixels of the judged picture."""
 
-    maybe: float = 0.1  # heat above which a place may hold an object
-    rival: float = 0.1  # share of the likeliest asset's heat above which another is tried
+    maybe: float = 0.05  # heat above which a place may hold an object
+    rival: float = 0.02  # share of the likeliest asset's heat above which another is tried
     rivals: int = 3  # other assets tried at a place
     turns: int = 6  # headings tried of an object whose turns show
-    object_price: float = 4.0  # wrong pixels that one more object must save
+    doubt: float = 6.0  # what another asset costs for each factor e by which its heat is lower
+    object_price: float = 4.0  # what one more object must save
 
 
-def glance(encoder: Encoder, judge: Judge, settings: GlanceSettings | None = None) -> Scene:
-    """The best reading of the judge's picture by an encoder; its poses are as good as the encoder's.
-
-    The places seen are gone through, the surest first: with the likeliest asset, with others, turned
-    otherwise, or without an object. The engine's pictures decide. Then the doubtful ones once more, now that
-    their neighbours stand.
+class Glance:
+    """What an encoder sees in one picture, place by place, the surest first.
 
     Args:
-        encoder: Of the judge's world.
-        judge: The picture, best at a small size: poses are not refined yet.
-        settings: What is tried.
+        encoder: Of the picture's world.
+        image: sRGB-encoded in [0, 1], of any size.
+        settings: What else is tried.
     """
-    settings = settings or GlanceSettings()
-    seen = look(encoder, judge.evidence.image[None], least=settings.maybe)[0]
-    seen = seen[: encoder.layout.world.count[1]]
-    threshold = float(encoder.threshold)
-    scene = scene_of(encoder, seen)
-    scene = replace(scene, asset=scene.asset.masked_fill(_unsure(scene, seen, threshold), -1))
-    cost = _price(judge, scene, settings)
-    for _ in range(2):
-        before = float(cost)
-        for place in range(len(seen)):
-            others = _readings(encoder, seen, place, scene, judge.world, settings)
-            costs = _price(judge, others, settings)
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        image: Float[Tensor, "row column 3"],
+        settings: GlanceSettings | None = None,
+    ) -> None:
+        self.encoder, self.settings = encoder, settings or GlanceSettings()
+        self.world: World = encoder.layout.world
+        self.seen = look(encoder, image[None], least=self.settings.maybe)[0]
+        self._place: dict[int, int] = {}  # of a slot
+
+    def first(self, rough: Judge) -> Scene:
+        """The surest reading. Its poses are as good as the encoder's; doubtful places are left empty.
+
+        Objects are turned where a small picture says so: of the mug whose handle is hardly seen the encoder
+        tells no heading.
+
+        Args:
+            rough: Of the picture, at a small size: poses are not refined yet.
+        """
+        count = min(int((self.seen.heat > self.encoder.threshold).sum()), self.world.count[1])
+        self._place = {slot: slot for slot in range(count)}
+        scene = scene_of(self.encoder, self.seen[:count])
+        cost = rough.costs(scene)
+        for slot in range(count):
+            turns = self._turns(int(scene.asset[0, slot]))
+            others = stack([_turned(scene, slot, t) for t in turns])
+            costs = rough.costs(others)
             best = int(costs.argmin())
             if costs[best] < cost:
                 scene, cost = others[best], costs[best : best + 1]
-        if float(cost) > before - 1.0:
-            break
-    return scene
+        return scene
+
+    def reconsider(self, judge: Judge, rough: Judge, fit: Fit, wrong: dict[int, float]) -> Fit:
+        """The fit with other assets where it is wrong, and with objects at doubtful places.
+
+        Args:
+            judge: Decides.
+            rough: Of the same picture, smaller: where other readings are refined.
+            fit: What was made of `first`.
+            wrong: Wrong pixels near each slot that is worth another look.
+        """
+        for slot in sorted(wrong, key=lambda s: -wrong[s]):
+            fit = self._better(judge, rough, fit, slot, list(self._others(fit, slot)))
+        empty = (fit.scene.asset[0] < 0).nonzero()[:, 0].tolist()
+        spare = [p for p in range(len(self.seen)) if p not in self._place.values()]
+        for place in spare[: 2 * len(empty)]:
+            if not empty:
+                break
+            asset = int(self.seen.assets[place].argmax())
+            price = self.settings.object_price
+            read = self._read(fit.scene, empty[0], place, asset)
+            trial = self._better(judge, rough, fit, empty[0], [(s, price) for s in read])
+            if trial is not fit:
+                self._place[empty.pop(0)] = place
+                fit = trial
+        return fit
+
+    def _others(self, fit: Fit, slot: int) -> Iterator[tuple[Scene, float]]:
+        """Scenes with other assets in a slot, and what each costs beside its wrong pixels."""
+        if slot not in self._place:
+            return
+        place, now = self._place[slot], int(fit.scene.asset[0, slot])
+        heats = self.seen.assets[place]
+        order = heats.argsort(descending=True)[: 1 + self.settings.rivals].tolist()
+        for asset in order:
+            if asset != now and heats[asset] > self.settings.rival * heats.max():
+                price = self.settings.doubt * math.log(float(heats.max() / heats[asset]))
+                for scene in self._read(fit.scene, slot, place, asset):
+                    yield scene, price
+
+    def _read(self, scene: Scene, slot: int, place: int, asset: int) -> list[Scene]:
+        """The scene with an asset in a slot as it is seen at a place, in all its turns."""
+        read = scene_of(self.encoder, self.seen[[place]], torch.tensor([asset]))
+        changed = _with_object(scene, slot, read)
+        return [_turned(changed, slot, turn) for turn in self._turns(asset)]
+
+    def _better(
+        self, judge: Judge, rough: Judge, fit: Fit, slot: int, others: list[tuple[Scene, float]]
+    ) -> Fit:
+        """The best of the other scenes, its object refined, if it is better than the fit; else the fit."""
+        if not others:
+            return fit
+        prices = torch.tensor([price for _, price in others])
+        costs = rough.costs(stack([scene for scene, _ in others]))
+        own = of_slot(self.world, slot)
+        trials = []
+        for k in (costs + prices).argsort()[:2].tolist():
+            trial = rough.polish(rough.fit(others[k][0]), free=own, iterations=4, pixels=1.0)
+            trials.append((judge.fit(trial.scene), float(prices[k])))
+        trial, price = min(trials, key=lambda t: t[0].total + t[1])
+        if trial.total + price > 1.5 * fit.total:
+            return fit
+        trial = judge.polish(trial, free=own, iterations=3)
+        if trial.total + price >= fit.total:
+            return fit
+        judge.note("another look", trial)
+        return trial
+
+    def _turns(self, asset: int) -> list[float]:
+        """Angles about +y [rad] by which an upright object is turned to see whether it fits better so."""
+        period = yaw_period(self.world.assets[asset])
+        if self.world.placement != "upright" or not period:
+            return [0.0]
+        count = max(1, round(self.settings.turns * period / (2.0 * math.pi)))
+        return [k * period / count for k in range(count)]
 
 
-def _unsure(scene: Scene, seen: Sightings, threshold: float) -> Tensor:
-    """Slots whose places are not sure to hold an object."""
-    heat = torch.ones(scene.slots)
-    heat[: len(seen)] = seen.heat
-    return (heat < threshold)[None]
-
-
-def _price(judge: Judge, scenes: Scene, settings: GlanceSettings) -> Tensor:
-    """Wrong pixels of each scene, and what its objects cost."""
-    return judge.costs(scenes) + settings.object_price * (scenes.asset >= 0).sum(1)
-
-
-def _readings(
-    encoder: Encoder, seen: Sightings, place: int, scene: Scene, world: World, settings: GlanceSettings
-) -> Scene:
-    """The scene with one place read in every other way: without an object, as other assets, turned."""
-    order = seen.assets[place].argsort(descending=True)[: 1 + settings.rivals]
-    likely = order[seen.assets[place, order] > settings.rival * seen.heat[place]]
-    scenes = [scene.without(place)]
-    for asset in likely.tolist():
-        assets = seen.assets.argmax(1)
-        assets[place] = asset
-        read = scene_of(encoder, seen, assets)
-        scenes += [_turned(with_slot(scene, read, place), place, t) for t in _turns(world, asset, settings)]
-    return stack(scenes)
-
-
-def with_slot(scene: Scene, other: Scene, slot: int) -> Scene:
-    """The scene with another's object in a slot."""
+def _with_object(scene: Scene, slot: int, other: Scene) -> Scene:
+    """The scene with another's first object in a slot."""
     changed = {}
     for name in ("asset", "rotation", "translation", "scale", "colour"):
         values = getattr(scene, name).clone()
-        values[:, slot] = getattr(other, name)[:, slot]
+        values[:, slot] = getattr(other, name)[:, 0]
         changed[name] = values
     return replace(scene, **changed)
-
-
-def _turns(world: World, asset: int, settings: GlanceSettings) -> list[float]:
-    """Angles about +y [rad] by which an upright object is turned to see whether it fits better so."""
-    period = yaw_period(world.assets[asset])
-    if world.placement != "upright" or not period:
-        return [0.0]
-    count = max(1, round(settings.turns * period / (2.0 * math.pi)))
-    return [k * period / count for k in range(count)]
 
 
 def _turned(scene: Scene, slot: int, angle: float) -> Scene:

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from inverse.encoder.network import Encoder
 from inverse.encoder.stored import load_encoder
-from inverse.glance import glance
+from inverse.glance import Glance
 from inverse.least_differences import Fit, Judge
 from inverse.losses import Evidence, noise_floor, psnr
 from inverse.picture import fitted, read_picture
@@ -131,9 +131,10 @@ def recover(
 
 def _at_a_glance(judge: Judge, search: Search | ViewSearch, encoder: Encoder) -> Fit:
     """What the encoder sees, refined and repaired."""
-    fit = judge.fit(glance(encoder, judge.coarser(_GLANCED)))
+    glance = Glance(encoder, judge.evidence.image)
+    fit = judge.fit(glance.first(judge.coarser(_GLANCED)))
     judge.note("glance", fit)
-    return search.improve(fit)
+    return search.improve(fit, glance)
 
 
 def _explained(search: Search | ViewSearch, fit: Fit, glanced: bool) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from inverse.bank import Bank, rotations, spread, yaws
 from inverse.candidates import Candidates, Moves, Pinhole, candidates_of
+from inverse.glance import Glance
 from inverse.least_differences import Fit, Judge, with_object
 from inverse.light import lights, of_slot, relight
 from inverse.losses import noise_floor, resize
@@ -33,6 +34,7 @@ class SearchSettings:
     finalists: int = 8  # of those, refined at the finer size
     rounds: int = 6  # of repair
     repair_renders: int = 1000  # no further repair is begun after so many pictures
+    doubtful: float = 0.002  # the same share above which a scene from a glance is repaired with the bank
     content: float = 0.001  # share of the picture's pixels wrong above the noise: nothing is left to repair
 
 
@@ -68,12 +70,29 @@ class Search:
         self.judge.note("least differences", fit)
         return self._deaths(self._repair(fit), self.settings.late_price)
 
-    def improve(self, fit: Fit) -> Fit:
-        """The best set of objects found from `fit`, a scene that is about right."""
+    def improve(self, fit: Fit, glance: Glance) -> Fit:
+        """The best set of objects found from `fit`, a scene that is about right.
+
+        What the encoder held possible comes first; then turns and deaths; the bank, which costs seconds, only
+        where much is left wrong.
+        """
         self._measure_floor(fit)
         fit = self.settle(fit)
         self.judge.note("least differences", fit)
-        return self._deaths(self._repair(fit), self.settings.late_price)
+        if not self.content(fit):
+            fit = self._looked_again(fit, glance)
+        if not self.content(fit):
+            fit = self._deaths(self._rescans(fit, self.settings.late_price), self.settings.late_price)
+        if self.excess(fit) > self.settings.doubtful * fit.cost.numel():
+            fit = self._repair(fit)
+        return self._deaths(fit, self.settings.late_price)
+
+    def _looked_again(self, fit: Fit, glance: Glance) -> Fit:
+        """Other assets and doubtful places of a glance, where the fit is wrong."""
+        wrong = {s: self._wrong_near(fit, s) for s in self._slots(fit)}
+        wrong = {s: w for s, w in wrong.items() if w > 1.5 * self.settings.late_price}
+        trial = glance.reconsider(self.judge, self.rough, fit, wrong)
+        return fit if trial is fit else self.settle(trial)
 
     def settle(self, fit: Fit) -> Fit:
         """Least differences until nothing moves, in small pictures, then in whole ones; the noise anew."""

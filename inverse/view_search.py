@@ -7,6 +7,7 @@ from torch import Tensor
 
 from inverse.bank import spread
 from inverse.candidates import Candidates, Pinhole, candidates_of, join
+from inverse.glance import Glance
 from inverse.least_differences import Fit, Judge, with_object
 from inverse.light import exposed, relight
 from inverse.losses import noise_floor
@@ -43,9 +44,13 @@ class ViewSearch:
                 break
             fit = trial
             self.judge.note("birth", fit)
-        return self.improve(fit)
+        return self._agreed(fit)
 
-    def improve(self, fit: Fit) -> Fit:
+    def improve(self, fit: Fit, glance: Glance) -> Fit:
+        """The best objects found from `fit`, a scene that is about right; the glance tells nothing more."""
+        return self._agreed(fit)
+
+    def _agreed(self, fit: Fit) -> Fit:
         """The fit refined, and other assets tried where it does not agree with the picture."""
         fit = self.settle(fit)
         if self.excess(fit) < _AGREED * float((fit.instance_id >= 0).sum()):
