@@ -255,7 +255,13 @@ def _train_encoder(command: cli.Train, world: World, folder: Path) -> tuple["Tra
     if command.size is not None:
         raise UsageError("--size goes with the surrogate: an encoder's pictures have the size that it needs")
     pictures = command.pictures or 240_000
-    settings = TrainingSettings(pictures, **_common(command, encoder_size(world), pictures))
+    settings = TrainingSettings(
+        pictures,
+        batch=128 if command.device == "cuda" else 32,
+        weight_decay=1e-3,
+        clip=5.0,
+        **_common(command, encoder_size(world), pictures),
+    )
     return train_encoder(
         world, folder, settings, by=command.by, command=_typed(), device=command.device, progress=True
     )

@@ -34,7 +34,7 @@ def test_objects_apart_are_moved_together():
 
 
 def test_objects_that_touch_the_same_pixels_are_not():
-    """Of three in a row the outer two share; a pixel in common of two hundred is let pass."""
+    """Of three in a row the outer two share; of two with few pixels in common neither does."""
     world = World.load("tabletop")
     reach = {0: disc(8, 20), 1: disc(15, 20), 2: disc(30, 20)}
     made = stencils(world, entries(world, (0, 1, 2), ("z",)), reach, 3)

@@ -1,6 +1,7 @@
 """The encoder's network: a small U-shaped CNN, heat maps for what is there, numbers where it is."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from scenes import World
 STRIDE = 4  # pixels of a cell
 _ALIGNED = 32  # [px] sides of pictures are multiples of this
 _SIDE = 128  # [px] of a square picture that the encoder looks at
+NARROW, WIDE = (32, 64, 96, 128), (64, 96, 160, 224)  # channels at strides 4, 8, 16, 32; for a CPU, a GPU
 _RARE = -4.0  # logit of an object at any place before anything is learned
 
 
@@ -21,7 +23,7 @@ class Encoder(nn.Module):
 
     Args:
         world: Its assets, and what is free, say which channels there are.
-        widths: Channels at strides 4, 8, 16 and 32.
+        widths: Channels at strides 4, 8, 16 and 32, multiples of 8.
 
     Attributes:
         layout: What the channels mean.
@@ -33,7 +35,7 @@ class Encoder(nn.Module):
     threshold: Tensor
     spread: Tensor
 
-    def __init__(self, world: World, widths: tuple[int, int, int, int] = (32, 64, 96, 128)) -> None:
+    def __init__(self, world: World, widths: tuple[int, int, int, int] = NARROW) -> None:
         super().__init__()
         self.layout, self.size = Layout(world), encoder_size(world)
         a, b, c, d = widths
@@ -52,6 +54,12 @@ class Encoder(nn.Module):
         self.register_buffer("threshold", torch.tensor(0.3))
         self.register_buffer("spread", torch.tensor([1.0, 0.05]))
 
+    @staticmethod
+    def widths_of(tensors: Mapping[str, Tensor]) -> tuple[int, int, int, int]:
+        """The widths of the encoder whose state these tensors are."""
+        names = ("stride4.0", "stride8.0.0", "stride16.0.0", "stride32.0.0")
+        return tuple(len(tensors[f"{name}.weight"]) for name in names)  # type: ignore[return-value]  # of four
+
     def forward(
         self, rgb: Float[Tensor, "batch row column 3"]
     ) -> tuple[
@@ -62,7 +70,7 @@ class Encoder(nn.Module):
         """Logits of heat, numbers of objects, numbers of the scene.
 
         Args:
-            rgb: sRGB-encoded in [0, 1], [B, H, W, 3], H and W multiples of 32 [px].
+            rgb: sRGB-encoded in [0, 1], [B, H, W, 3], H and W multiples of 4 [px].
         """
         x = F.pixel_unshuffle((rgb.permute(0, 3, 1, 2) - 0.5) * 4.0, 2)
         x = torch.cat([x, _places(x)], 1).contiguous(memory_format=torch.channels_last)
@@ -71,9 +79,9 @@ class Encoder(nn.Module):
         sixteen = self.stride16(eight)
         coarse = self.stride32(sixteen)
         whole = torch.cat([coarse.mean((2, 3)), coarse.amax((2, 3))], 1)
-        sixteen = self.at16(sixteen + _twice(self.to16(coarse)))
-        eight = self.at8(eight + _twice(self.to8(sixteen)))
-        four = self.at4(self.from4(four) + _twice(self.to4(eight)))
+        sixteen = self.at16(sixteen + _spread(self.to16(coarse), sixteen))
+        eight = self.at8(eight + _spread(self.to8(sixteen), eight))
+        four = self.at4(self.from4(four) + _spread(self.to4(eight), four))
         scene = whole[:, :0] if self.scene is None else self.scene(whole)
         return self.heat(four), self.numbers(four), scene
 
@@ -111,8 +119,9 @@ def _head(before: int, between: int, after: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(before, between), nn.SiLU(), nn.Linear(between, after))
 
 
-def _twice(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+def _spread(x: Tensor, finer: Tensor) -> Tensor:
+    """The coarse map at a finer one's size."""
+    return F.interpolate(x, size=finer.shape[-2:], mode="nearest")
 
 
 def _places(x: Tensor) -> Float[Tensor, "batch 2 row column"]:

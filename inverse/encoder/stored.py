@@ -30,10 +30,10 @@ def load_encoder(world: World, path: Path | None = None) -> Encoder | None:
         if not path.is_file():
             return None
     tensors, _ = load_weights(path, world)
-    encoder = Encoder(world)
     try:
+        encoder = Encoder(world, Encoder.widths_of(tensors))
         encoder.load_state_dict({n: t.float() for n, t in tensors.items()})
-    except RuntimeError:
+    except (KeyError, RuntimeError):
         raise WeightsError(
             f"{path} holds another network than this version's encoder; train it anew"
         ) from None

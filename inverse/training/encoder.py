@@ -11,7 +11,7 @@ from torch import Tensor
 from inverse.encoder.augment import augmented
 from inverse.encoder.figures import COUNTED_PIXELS, Figures
 from inverse.encoder.labels import label_loss
-from inverse.encoder.network import Encoder, encoder_size
+from inverse.encoder.network import NARROW, WIDE, Encoder, encoder_size
 from inverse.encoder.sighting import fitted, look, scene_of, sightings
 from inverse.encoder.stored import save_encoder
 from inverse.training.pictures import Pictures
@@ -31,12 +31,18 @@ _PICTURE_WEIGHT = 20.0
 
 
 class LabelTask:
-    """Training from labels: the scenes that were sampled."""
+    """Training from labels: the scenes that were sampled.
 
-    def __init__(self, world: World, *, seed: int = 0) -> None:
+    Args:
+        world: Whose scenes are drawn.
+        widths: Of the network.
+        seed: Of its first weights.
+    """
+
+    def __init__(self, world: World, *, widths: tuple[int, int, int, int] = NARROW, seed: int = 0) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.network = Encoder(world)
+            self.network = Encoder(world, widths)
 
     def loss(self, pictures: Pictures, progress: float) -> Tensor:
         """See `label_loss`; half of the pictures are augmented."""
@@ -65,7 +71,8 @@ class PictureTask:
         strategy: "surrogate" or "manual".
         engine: Whose pictures are to be read.
         surrogate: The network; None: the one beside the world.
-        seed: Of the first weights.
+        widths: Of the encoder.
+        seed: Of its first weights.
     """
 
     def __init__(
@@ -75,12 +82,13 @@ class PictureTask:
         *,
         engine: str = "auto",
         surrogate: torch.nn.Module | None = None,
+        widths: tuple[int, int, int, int] = NARROW,
         seed: int = 0,
     ) -> None:
         check_name("strategy", strategy, TEACHERS[1:])
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.network = Encoder(world)
+            self.network = Encoder(world, widths)
         self.network.size = half(encoder_size(world))
         self._open = ExitStack()
         opened = self._open.enter_context(open_engine(engine, world, size=self.network.size))
@@ -152,7 +160,7 @@ def train_encoder(
         settings: Budget, optimiser, pool.
         by: One of `TEACHERS`: what it learns from.
         command: What the user typed, to be noted beside the weights.
-        device: Where the network is trained.
+        device: Where the network is trained; on a GPU it is wider.
         progress: Show a progress bar with the held-out figures.
 
     Returns:
@@ -166,10 +174,11 @@ def train_encoder(
     check_name("teacher", by, TEACHERS)
     with ExitStack() as opened:
         task: LabelTask | PictureTask
+        widths = WIDE if device.startswith("cuda") else NARROW
         if by == "labels":
-            task = LabelTask(world, seed=settings.seed)
+            task = LabelTask(world, widths=widths, seed=settings.seed)
         else:
-            task = PictureTask(world, by, engine=settings.pool.engine, seed=settings.seed)
+            task = PictureTask(world, by, engine=settings.pool.engine, widths=widths, seed=settings.seed)
             opened.enter_context(task)
         training = train(world, task, folder, settings, device=device, progress=progress)
     path = folder / "encoder.safetensors"
