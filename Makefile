@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # 1: tests that need OpenGL fail where it is missing; 0: they are skipped
 REQUIRE_GL ?= $(if $(filter Linux,$(shell uname -s)),1,0)
+# 1: tests that drive a browser fail where there is none; 0: they are skipped
+REQUIRE_BROWSER ?= $(if $(CI),1,0)
 
 .PHONY: demo test clean
 
@@ -18,7 +20,8 @@ test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	@PYTHON=$(BIN)/python .ci/opengl.sh || [ $(REQUIRE_GL) = 0 ]
-	REQUIRE_GL=$(REQUIRE_GL) $(BIN)/pytest
+	@.ci/chromium.sh || [ $(REQUIRE_BROWSER) = 0 ]
+	REQUIRE_GL=$(REQUIRE_GL) REQUIRE_BROWSER=$(REQUIRE_BROWSER) $(BIN)/pytest
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

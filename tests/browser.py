@@ -11,7 +11,7 @@ from pathlib import Path
 from websockets.sync.client import connect
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-SECONDS = 60.0  # that a page may take; machines of CI are slow
+SECONDS = 120.0  # that a page may take on a busy machine
 SETTINGS = (
     "--headless=new",
     "--no-sandbox",  # root has none
@@ -32,11 +32,22 @@ def find_browser():
     return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
+def until(condition, what):
+    """Wait for a true answer, and return it."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        answer = condition()
+        if answer:
+            return answer
+        time.sleep(0.1)
+    raise AssertionError(f"waited {SECONDS:.0f} s in vain: {what}")
+
+
 class Browser:
     """One page of one browser, by the Chrome DevTools Protocol."""
 
     def __init__(self, profile, size=(1280, 800)):
-        self.sent, self.size = 0, size
+        self.sent, self.profile = 0, Path(profile)
         self.process = subprocess.Popen(
             [
                 find_browser(),
@@ -49,7 +60,7 @@ class Browser:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        port = self.until(lambda: _port(Path(profile)), "the browser has started")
+        port = until(lambda: _port(self.profile), "the browser has started")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
             page = next(p for p in json.load(answer) if p["type"] == "page")
         self.socket = connect(page["webSocketDebuggerUrl"], max_size=None, open_timeout=SECONDS)
@@ -72,7 +83,7 @@ class Browser:
 
     def open(self, url):
         self.call("Page.navigate", url=url)
-        self.until(lambda: self.run("document.readyState") == "complete", f"{url} has loaded")
+        self.until_true("document.readyState === 'complete'")
 
     def run(self, script):
         """The value of a script's last expression, JSON at most."""
@@ -80,19 +91,17 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def until(self, condition, what, seconds=SECONDS):
-        """Wait for a true answer, and return it."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            answer = condition()
-            if answer:
-                return answer
-            time.sleep(0.1)
-        raise AssertionError(f"waited {seconds:.0f} s in vain until {what}")
+    def until(self, condition, what):
+        """Wait for a true answer, and return it; where it does not come, keep what is seen."""
+        try:
+            return until(condition, what)
+        except AssertionError:
+            (self.profile / "last.png").write_bytes(self.screenshot())
+            raise AssertionError(f"in vain: {what}; see {self.profile}/last.png") from None
 
-    def until_true(self, script, seconds=SECONDS):
-        """Wait until a script is true, and return its value."""
-        return self.until(lambda: self.run(script), script, seconds)
+    def until_true(self, script):
+        """Wait until a script is true."""
+        self.until(lambda: self.run(script), script)
 
     def place(self, element):
         """The middle (x, y) [px] of the element that a script returns, scrolled into view."""
@@ -105,14 +114,6 @@ class Browser:
         x, y = self.place(element)
         for kind in ("mousePressed", "mouseReleased"):
             self.mouse(kind, x, y)
-
-    def drag(self, element, by):
-        """Press the mouse on an element, move it by (x, y) [px], and let go."""
-        x, y = self.place(element)
-        self.mouse("mousePressed", x, y)
-        for step in range(1, 5):
-            self.mouse("mouseMoved", x + by[0] * step / 4, y + by[1] * step / 4)
-        self.mouse("mouseReleased", x + by[0], y + by[1])
 
     def mouse(self, kind, x, y):
         self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
