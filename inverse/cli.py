@@ -135,6 +135,8 @@ class Train:
     """Pictures to be seen; 200000 by a surrogate, 240000 by an encoder, when left out."""
     by: _Name = "labels"
     """What an encoder learns from: labels, surrogate or manual, which are gradients of pictures alone."""
+    start: Annotated[Path | None, arg(metavar="WEIGHTS")] = None
+    """Begin from an encoder's weights, of this world or of another."""
     size: Annotated[int | None, arg(metavar="PX")] = None
     """Height of a surrogate's pictures; 64 when left out."""
     seed: Annotated[int, arg(metavar="N")] = 0

@@ -240,6 +240,8 @@ def _train_surrogate(command: cli.Train, world: World, folder: Path) -> tuple["T
     from inverse.training.surrogate import train_surrogate
     from inverse.training.trainer import TrainingSettings
 
+    if command.start is not None or command.by != "labels":
+        raise UsageError("--start and --by go with an encoder")
     size = _size(world.empty(), command.size or 64)
     pictures = command.pictures or 200_000
     settings = TrainingSettings(pictures, batch=16, rate=3e-3, **_common(command, size, pictures))
@@ -252,6 +254,8 @@ def _train_encoder(command: cli.Train, world: World, folder: Path) -> tuple["Tra
     from inverse.training.trainer import TrainingSettings
 
     _check_name("teacher", command.by, TEACHERS)
+    if command.start is not None and command.by != "labels":
+        raise UsageError("--start goes with --by labels")
     if command.size is not None:
         raise UsageError("--size goes with the surrogate: an encoder's pictures have the size that it needs")
     pictures = command.pictures or 240_000
@@ -263,7 +267,14 @@ def _train_encoder(command: cli.Train, world: World, folder: Path) -> tuple["Tra
         **_common(command, encoder_size(world), pictures),
     )
     return train_encoder(
-        world, folder, settings, by=command.by, command=_typed(), device=command.device, progress=True
+        world,
+        folder,
+        settings,
+        by=command.by,
+        start=command.start,
+        command=_typed(),
+        device=command.device,
+        progress=True,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from scenes.signature import differences, signature
+from scenes.signature import Signature, differences, signature
 from scenes.world import World
 
 FORMAT = "unrender-weights/1"
@@ -54,6 +54,23 @@ def load_weights(path: Path, world: World) -> tuple[dict[str, Tensor], dict[str,
         WeightsError: If the file is missing or no file of weights, or was made for another world; the message
             says where the worlds differ.
     """
+    tensors, facts, trained = read_weights(path)
+    other = differences(world, trained)
+    if other:
+        more = f", and {len(other) - 3} more" if len(other) > 3 else ""
+        raise WeightsError(
+            f"{path} was trained for another world than {world.name}: {'; '.join(other[:3])}{more}; "
+            f"train anew with: unrender train {path.stem} {world.source}"
+        )
+    return tensors, facts
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], Signature]:
+    """The tensors of a file, its facts and its world's signature, whatever world that was.
+
+    Raises:
+        WeightsError: If the file is missing or no file of weights.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -66,11 +83,4 @@ def load_weights(path: Path, world: World) -> tuple[dict[str, Tensor], dict[str,
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} is no file of weights: {error}") from None
-    other = differences(world, json.loads(told["world"]))
-    if other:
-        more = f", and {len(other) - 3} more" if len(other) > 3 else ""
-        raise WeightsError(
-            f"{path} was trained for another world than {world.name}: {'; '.join(other[:3])}{more}; "
-            f"train anew with: unrender train {path.stem} {world.source}"
-        )
-    return tensors, json.loads(told["facts"])
+    return tensors, json.loads(told["facts"]), json.loads(told["world"])

@@ -104,13 +104,11 @@ def number_loss(
 def _rotation_loss(layout: Layout, told: Tensor, labels: Labels, scene: Scene) -> Tensor:
     batch, slot, rays, pixels = labels.batch, labels.slot, labels.rays, labels.pixels
     if layout.upright:
-        pair = layout.pair.to(told.device)[labels.asset]
-        turning = (pair >= 0).nonzero()[:, 0]
-        if not len(turning):
+        tells = layout.pairs.to(told.device)[labels.asset]
+        if not tells.any():
             return told.sum() * 0.0
-        wanted = layout.yaw_pairs(scene, batch, slot, rays, pixels)[turning, pair[turning]]
-        chosen = told.reshape(len(told), -1, 2)[turning, pair[turning]]
-        return 1.5 * F.smooth_l1_loss(chosen, wanted)
+        wanted = layout.yaw_pairs(scene, batch, slot, rays, pixels)[tells]
+        return 1.5 * F.smooth_l1_loss(told.reshape(len(told), -1, 2)[tells], wanted)
     truth = layout.view_from_object(scene, batch, slot, rays, pixels)
     losses = []
     for k, asset in enumerate(layout.world.assets):

@@ -6,13 +6,16 @@ from functools import cached_property
 
 import roma
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from inverse.candidates import yaw_period
 from inverse.encoder.rays import Rays
 from scenes import Scene, World
 from scenes.scene import matrix
+
+_FINEST = 8  # largest n of a pair (cos n yaw, sin n yaw) that is not an asset's own order
+_SURE = 0.5  # length of a pair above which it is trusted: it shrinks where the network is in doubt
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +24,9 @@ class Layout:
 
     Of an object: where its handle is seen within its cell (2 numbers, in cells), the logarithm of its depth
     over a typical one, of its scale, its rotation as seen along its own ray, and its linear tint. Rotations
-    about +y are pairs (cos n yaw, sin n yaw), one for each order n of symmetry in the world; free ones the
-    first two columns of the matrix (Zhou et al. 2019).
+    about +y are pairs (cos n yaw, sin n yaw): n is an asset's order of symmetry, and its doubles, which tell
+    more exactly what the pair before them tells roughly; free ones are the first two columns of the matrix
+    (Zhou et al. 2019).
 
     Of the scene: each free number of light, camera and background, as a share of its range, or as (cos, sin)
     where it is an angle that goes round.
@@ -37,18 +41,22 @@ class Layout:
 
     @cached_property
     def orders(self) -> list[int]:
-        """The orders n of the pairs for yaw."""
-        return sorted(set(self._order_of) - {0}) if self.upright else []
+        """The n of all pairs for yaw."""
+        return sorted({n for harmonics in self._harmonics for n in harmonics})
 
     @cached_property
-    def _order_of(self) -> list[int]:
+    def _harmonics(self) -> list[list[int]]:
+        """The n of each asset's pairs; none where it is round."""
+        if not self.upright:
+            return [[] for _ in self.world.assets]
         periods = [yaw_period(a) for a in self.world.assets]
-        return [round(2.0 * math.pi / p) if p else 0 for p in periods]
+        counts = [round(2.0 * math.pi / p) if p else 0 for p in periods]
+        return [[n * k for k in (1, 2, 4) if k == 1 or n * k <= _FINEST] if n else [] for n in counts]
 
     @cached_property
-    def pair(self) -> Int[Tensor, "asset"]:
-        """Which pair tells an asset's yaw; -1 where none does, for it is round."""
-        return torch.tensor([self.orders.index(n) if n else -1 for n in self._order_of])
+    def pairs(self) -> Bool[Tensor, "asset order"]:
+        """Which pairs tell an asset's yaw."""
+        return torch.tensor([[n in harmonics for n in self.orders] for harmonics in self._harmonics])
 
     @cached_property
     def parts(self) -> dict[str, slice]:
@@ -129,18 +137,26 @@ class Layout:
         """Rotations, unit quaternions xyzw, that the numbers of objects tell."""
         told = numbers[:, self.parts["rotation"]]
         if self.upright:
-            pair = self.pair.to(asset.device)[asset]
-            if not self.orders:
-                turn = torch.zeros_like(told.sum(-1))
-            else:
-                order = torch.tensor(self.orders, device=asset.device)[pair.clamp(min=0)]
-                chosen = told.reshape(len(told), -1, 2)[torch.arange(len(told)), pair.clamp(min=0)]
-                turn = torch.atan2(chosen[:, 1], chosen[:, 0]) / order * (pair >= 0)
-            turn = turn + self._heading(rays, pixels) * (pair >= 0)
+            turn = self._yaw(told.reshape(len(told), -1, 2), asset)
+            turn = turn + self._heading(rays, pixels) * self.pairs.to(asset.device)[asset].any(1)
             zero = torch.zeros_like(turn)
             return torch.stack([zero, (turn / 2).sin(), zero, (turn / 2).cos()], -1)
         turned = self._facing(rays, pixels) @ roma.special_gramschmidt(told.reshape(-1, 3, 2))
         return roma.rotmat_to_unitquat(turned)
+
+    def _yaw(self, told: Float[Tensor, "object order 2"], asset: Tensor) -> Float[Tensor, "object"]:
+        """The yaw that pairs tell: a sure one takes the turn nearest to what the coarser ones said."""
+        yaw = told.new_zeros(len(told))
+        known = torch.zeros_like(yaw, dtype=torch.bool)
+        tells = self.pairs.to(asset.device)[asset]
+        for k, n in enumerate(self.orders):
+            fine = torch.atan2(told[:, k, 1], told[:, k, 0]) / n
+            period = 2.0 * math.pi / n
+            nearest = fine + period * ((yaw - fine) / period).detach().round()
+            sure = told[:, k].detach().norm(dim=-1) > _SURE
+            yaw = torch.where(tells[:, k] & (~known | sure), torch.where(known, nearest, fine), yaw)
+            known = known | tells[:, k]
+        return yaw
 
     def yaw_pairs(
         self, scene: Scene, batch: Tensor, slot: Tensor, rays: Rays, pixels: Tensor

@@ -1,5 +1,6 @@
 """Training the encoder: from labels, or by the pictures alone, through a strategy's gradients."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from render.checks import check_name
 from render.differentiable import differentiable
 from render.engine import open_engine
 from scenes import World, stack
+from scenes.weights import read_weights
 
 TEACHERS = ("labels", "surrogate", "manual")
 _HALVED = 0.5  # share of the budget in which pictures are half as large, which costs a fourth
@@ -36,18 +38,32 @@ class LabelTask:
     Args:
         world: Whose scenes are drawn.
         widths: Of the network.
-        seed: Of its first weights.
+        start: Weights of another encoder, of this world or another: what fits is taken over, and pictures
+            are of full size from the first.
+        seed: Of the first weights.
     """
 
-    def __init__(self, world: World, *, widths: tuple[int, int, int, int] = NARROW, seed: int = 0) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        widths: tuple[int, int, int, int] = NARROW,
+        start: Mapping[str, Tensor] | None = None,
+        seed: int = 0,
+    ) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.network = Encoder(world, widths)
+        self.halved = _HALVED if start is None else 0.0
+        if start is not None:
+            own = self.network.state_dict()
+            fits = {n: t.float() for n, t in start.items() if n in own and own[n].shape == t.shape}
+            self.network.load_state_dict(fits, strict=False)
 
     def loss(self, pictures: Pictures, progress: float) -> Tensor:
         """See `label_loss`; half of the pictures are augmented."""
         self.network.size = encoder_size(self.network.layout.world)
-        if progress < _HALVED:
+        if progress < self.halved:
             self.network.size = half(self.network.size)
         return label_loss(self.network, resized(augmented(pictures), self.network.size))
 
@@ -148,6 +164,7 @@ def train_encoder(
     settings: TrainingSettings,
     *,
     by: str = "labels",
+    start: Path | None = None,
     command: str = "",
     device: str = "cpu",
     progress: bool = False,
@@ -159,6 +176,7 @@ def train_encoder(
         folder: For the checkpoint and `encoder.safetensors`.
         settings: Budget, optimiser, pool.
         by: One of `TEACHERS`: what it learns from.
+        start: With "labels": weights to begin from, of an encoder of this world or another.
         command: What the user typed, to be noted beside the weights.
         device: Where the network is trained; on a GPU it is wider.
         progress: Show a progress bar with the held-out figures.
@@ -167,7 +185,7 @@ def train_encoder(
         What came of it, and the files.
 
     Raises:
-        WeightsError, OutputError: If a file cannot be written.
+        WeightsError, OutputError: If a file cannot be written, or the weights to begin from cannot be read.
         ValueError: If there is no such teacher.
         CheckpointError, EngineError, RuntimeError: As `train`.
     """
@@ -176,7 +194,8 @@ def train_encoder(
         task: LabelTask | PictureTask
         widths = WIDE if device.startswith("cuda") else NARROW
         if by == "labels":
-            task = LabelTask(world, widths=widths, seed=settings.seed)
+            weights = None if start is None else read_weights(start)[0]
+            task = LabelTask(world, widths=widths, start=weights, seed=settings.seed)
         else:
             task = PictureTask(world, by, engine=settings.pool.engine, widths=widths, seed=settings.seed)
             opened.enter_context(task)
