@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from test_command import gone
 from torch.testing import assert_close
 
 from inverse.cli import main
@@ -120,19 +121,6 @@ def children(process):
     return [int(p) for p in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
-def gone(pid, seconds):
-    """Whether a process ends within some time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-                return True
-        except FileNotFoundError:
-            return True
-        time.sleep(0.1)
-    return False
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_killed_at_any_moment_the_command_goes_on(tmp_path):
@@ -153,7 +141,7 @@ def test_killed_at_any_moment_the_command_goes_on(tmp_path):
     assert f"{16 * done}/160" in said  # the bar begins where the checkpoint was
     assert main([*COMMAND, str(tmp_path / "whole")]) == 0
     assert workers
-    assert all(gone(pid, 30) for pid in workers)
+    assert all(gone(pid, patience=30) for pid in workers)
 
     files = ["checkpoint.safetensors", "surrogate.png", "surrogate.safetensors"]
     for folder in ("whole", "cut"):
