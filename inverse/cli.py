@@ -35,12 +35,13 @@ class Recover:
     fov_y_degrees: Annotated[float | None, arg(metavar="DEGREES")] = None
     """With --asset, where no camera file is known: the picture's vertical field of view."""
     strategy: _Name = "manual"
-    """Where gradients come from: manual, autodiff, surrogate (fitted on the way) or score."""
+    """Where gradients come from: manual, autodiff, surrogate (fitted on the way), score, or your own,
+    module:Class."""
     operator: _Name = "edge"
     """Operator of the strategy "manual": edge, soft, or layers, which feels hidden objects too."""
     engine: _Name = "auto"
-    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one), or
-    "command:PROGRAM {scene} {image}"."""
+    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one),
+    "command:PROGRAM {scene} {image}", or module:Class, your own."""
     mask: Annotated[Path | None, arg(metavar="MASK")] = None
     """A picture that is white where the objects are. Else the alpha of IMAGE, where it has one."""
     start: Annotated[Path | None, arg(metavar="SCENE.glb|recovery.json")] = None
@@ -67,8 +68,8 @@ class Render:
     world: Annotated[str | None, arg(metavar="NAME|FOLDER|FILE")] = None
     """Its world; the one that the scene names when left out."""
     engine: _Name = "auto"
-    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one), or
-    "command:PROGRAM {scene} {image}"."""
+    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one),
+    "command:PROGRAM {scene} {image}", or module:Class, your own."""
     size: Annotated[int | None, arg(metavar="PX")] = None
     """Height of the picture; the camera's own when left out."""
 
@@ -88,8 +89,8 @@ class Sample:
     size: Annotated[int | None, arg(metavar="PX")] = None
     """Height of the pictures; the camera's own when left out."""
     engine: _Name = "auto"
-    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one), or
-    "command:PROGRAM {scene} {image}"."""
+    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one),
+    "command:PROGRAM {scene} {image}", or module:Class, your own."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,8 @@ class Compare:
     size: Annotated[int, arg(metavar="PX")] = 64
     """Height of the pictures."""
     engine: _Name = "auto"
-    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one), or
-    "command:PROGRAM {scene} {image}"."""
+    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one),
+    "command:PROGRAM {scene} {image}", or module:Class, your own."""
     seed: Annotated[int, arg(metavar="N")] = 0
     """Of scenes, starts and all that is random; races on seconds differ from run to run all the same."""
 
@@ -148,8 +149,8 @@ class Train:
     save_seconds: Annotated[float, arg(metavar="S")] = 30.0
     """Time between two checkpoints: what is lost, at most, where the command is killed."""
     engine: _Name = "auto"
-    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one), or
-    "command:PROGRAM {scene} {image}"."""
+    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one),
+    "command:PROGRAM {scene} {image}", or module:Class, your own."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,8 @@ class View:
     asset: Annotated[UseAppendAction[tuple[Path, ...]], arg(metavar="MESH")] = ()
     """In place of a world: the meshes that a recovery was made with. May be given several times."""
     engine: _Name = "auto"
-    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one), or
-    "command:PROGRAM {scene} {image}"."""
+    """The renderer: opengl, software, mitsuba, auto (OpenGL where there is one),
+    "command:PROGRAM {scene} {image}", or module:Class, your own."""
     port: Annotated[int, arg(metavar="N")] = 8080
     """Where to listen on this machine; the next free port where it is taken."""
     open: bool = True

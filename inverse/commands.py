@@ -6,7 +6,7 @@ import shlex
 import sys
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import singledispatch
 from pathlib import Path
@@ -30,7 +30,7 @@ from inverse.recoveryfile import (
 from inverse.training.checkpoint import CheckpointError
 from render.checks import check_name
 from render.compilation import KernelError
-from render.differentiable import STRATEGIES
+from render.differentiable import check_strategy
 from render.engine import EngineError, check_engine, open_engine
 from render.manual import OPERATORS
 from scenes import WorldError, bundled_worlds
@@ -81,9 +81,9 @@ def run(command: object) -> int:
 
 @run.register
 def _recover(command: cli.Recover) -> int:
-    _check_name("strategy", command.strategy, STRATEGIES)
+    _checked(check_strategy, command.strategy)
     _check_name("operator", command.operator, OPERATORS)
-    _check_engine(command.engine)
+    _checked(check_engine, command.engine)
     _check_device(command.device)
     if command.steps is not None and command.steps < 0:
         raise UsageError(f"--steps must be at least 0, got {command.steps}")
@@ -137,7 +137,7 @@ def _command_line(command: cli.Recover) -> str:
 
 @run.register
 def _render(command: cli.Render) -> int:
-    _check_engine(command.engine)
+    _checked(check_engine, command.engine)
     writable_suffix(command.out)
     source = command.world or world_of(command.scene)
     if not source:
@@ -156,7 +156,7 @@ def _render(command: cli.Render) -> int:
 def _sample(command: cli.Sample) -> int:
     from inverse.visibility import visible_fractions
 
-    _check_engine(command.engine)
+    _checked(check_engine, command.engine)
     if command.count < 1:
         raise UsageError(f"--count must be at least 1, got {command.count}")
     world = World.load(command.world)
@@ -185,7 +185,7 @@ def _sample(command: cli.Sample) -> int:
 def _compare(command: cli.Compare) -> int:
     from inverse.compare import Settings, compare, markdown, methods
 
-    _check_engine(command.engine)
+    _checked(check_engine, command.engine)
     for option in ("scenes", "problems", "renders", "size"):
         if getattr(command, option) < 1:
             raise UsageError(f"--{option} must be at least 1, got {getattr(command, option)}")
@@ -219,7 +219,7 @@ def _compare(command: cli.Compare) -> int:
 def _train(command: cli.Train) -> int:
     trainers = {"surrogate": _train_surrogate, "encoder": _train_encoder}
     _check_name("network", command.network, tuple(trainers))
-    _check_engine(command.engine)
+    _checked(check_engine, command.engine)
     _check_device(command.device)
     for option in ("pictures", "workers"):
         value = getattr(command, option)
@@ -299,7 +299,7 @@ def _typed() -> str:
 
 @run.register
 def _view(command: cli.View) -> int:
-    _check_engine(command.engine)
+    _checked(check_engine, command.engine)
     if not 1 <= command.port <= 65535:
         raise UsageError(f"--port must lie between 1 and 65535, got {command.port}")
     try:
@@ -406,15 +406,13 @@ def _size(scene: Scene, height: int | None) -> tuple[int, int]:
 
 
 def _check_name(what: str, name: str, known: Sequence[str]) -> None:
-    try:
-        check_name(what, name, known)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    _checked(lambda given: check_name(what, given, known), name)
 
 
-def _check_engine(name: str) -> None:
+def _checked(check: Callable[[str], None], name: str) -> None:
+    """What `check` says of a name, as a user's mistake."""
     try:
-        check_engine(name)
+        check(name)
     except ValueError as error:
         raise UsageError(str(error)) from None
 

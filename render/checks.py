@@ -1,8 +1,10 @@
 """Checks of what users give, and the messages where it does not do."""
 
 import difflib
+import importlib
 import math
 from collections.abc import Sequence
+from typing import Any
 
 
 def check_name(what: str, name: str, known: Sequence[str]) -> None:
@@ -20,6 +22,29 @@ def check_name(what: str, name: str, known: Sequence[str]) -> None:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"there is no {what} {name!r}, only {', '.join(known)}{hint}")
+
+
+def imported(what: str, name: str) -> Any:
+    """What a user's "module:attribute" names, such as "my_engine:MyEngine".
+
+    Args:
+        what: What it is to be, for the message.
+        name: As the user gave it.
+
+    Raises:
+        ValueError: If there is no such module or attribute; the message says where Python looks.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"the {what} {name!r} cannot be had: {error}; is it installed, or its folder on PYTHONPATH?"
+        ) from None
+    except (AttributeError, ValueError):
+        raise ValueError(
+            f"the {what} {name!r} cannot be had: write module:Class, with a name that the module has"
+        ) from None
 
 
 def check_positive(**values: float) -> None:

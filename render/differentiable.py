@@ -1,13 +1,12 @@
 """differentiable(engine, strategy): a torch module that puts gradients behind an engine that gives none."""
 
-import importlib
 import inspect
 from typing import Any
 
 import torch
 
 from render.blackbox import Simulator
-from render.checks import check_name
+from render.checks import check_name, imported
 from render.engine import Engine
 
 # Imported when asked for: `unrender --help` must not wait for them.
@@ -36,6 +35,8 @@ def differentiable(engine: Engine | Simulator, strategy: str = "manual", **optio
             "surrogate": a frozen network that imitates the engine, `render.surrogate.surrogate`.
 
             "score": the score-function estimator from perturbed pictures, `render.score.ScoreGradients`.
+
+            "module:Class": a strategy of your own, a torch module made of the engine and the options.
         options: Of the strategy; the callable named above tells which there are.
 
     Returns:
@@ -50,16 +51,23 @@ def differentiable(engine: Engine | Simulator, strategy: str = "manual", **optio
             is out of range, or a simulator is given to a strategy that differentiates pictures.
         EngineError: If a package that an option needs is missing.
     """
-    check_name("strategy", strategy, STRATEGIES)
-    if isinstance(engine, Simulator) and strategy not in _ASKING:
+    check_strategy(strategy)
+    if isinstance(engine, Simulator) and strategy in _MAKERS and strategy not in _ASKING:
         raise ValueError(
             f"the strategy {strategy!r} differentiates pictures of scenes, and a simulator draws none: "
             f"use {' or '.join(map(repr, _ASKING))}"
         )
-    module, name = _MAKERS[strategy].split(":")
-    make = getattr(importlib.import_module(module), name)
+    make = imported("strategy", _MAKERS.get(strategy, strategy))
     known = tuple(inspect.signature(make).parameters)[1:]
     for option in options:
         check_name(f"option of the strategy {strategy!r}", option, known)
     made: torch.nn.Module = make(engine, **options)
     return made
+
+
+def check_strategy(name: str) -> None:
+    """Raise ValueError, which says what would be right, for a name that `differentiable` does not take."""
+    if ":" in name:
+        imported("strategy", name)
+    else:
+        check_name("strategy", name, STRATEGIES)

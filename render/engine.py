@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from render.checks import check_name
+from render.checks import check_name, imported
 from scenes.scene import Scene
 from scenes.world import World
 
@@ -80,7 +80,8 @@ def open_engine(name: str, world: World, *, size: tuple[int, int] = (128, 128), 
     Args:
         name: "opengl" and "software", the bundled ones; "auto": OpenGL where it can be opened, else software
             with a warning; "mitsuba", a path tracer; "command", any program that turns a .glb into a
-            picture. "command:f3d {scene} ..." says in one which program.
+            picture. "command:f3d {scene} ..." says in one which program. "module:Class": an engine of your
+            own, called as the bundled ones are, with the world, `size` and the options.
         world: Whose assets the scenes index.
         size: (H, W) of the pictures [px].
         options: Passed to the engine, for example `samples=2`; see `SoftwareEngine`, `OpenGLEngine`,
@@ -99,6 +100,9 @@ def open_engine(name: str, world: World, *, size: tuple[int, int] = (128, 128), 
             warnings.warn(f"no OpenGL, drawing with the software engine: {error}", stacklevel=2)
             return _open_software(world, size, options)
     kind, _, command = name.partition(":")
+    if command and kind != "command":
+        own: Engine = imported("engine", name)(world, size=size, **options)
+        return own
     if command:
         options = {**options, "command": command}
     openers = {
@@ -117,6 +121,8 @@ def check_engine(name: str) -> None:
         from render.command import template
 
         template(command)
+    elif colon and kind not in ENGINES:
+        imported("engine", name)
     else:
         check_name("engine", name, (*ENGINES, "auto"))
 

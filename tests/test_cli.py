@@ -97,7 +97,7 @@ def test_a_wrong_name_is_said_at_once(arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["recove"], "recove; available subcommands: recover, render, sample, compare, doctor"),
+        (["recove"], "recove; available subcommands: recover, render, sample, compare, train, view, doctor"),
         (["recover"], "IMAGE"),
         (["recover", "a.png", "--wrld", "cube"], "--wrld, cube; did you mean --world?"),
         (["recover", "a.png", "--steps", "many"], "--steps"),

@@ -282,3 +282,41 @@ def test_simulators_draw_no_pictures():
         with pytest.raises(ValueError, match=f"'{strategy}' differentiates pictures.*'surrogate' or 'score'"):
             differentiable(simulator, strategy)
     assert differentiable(simulator, "score")(torch.tensor([[0.25]])).tolist() == [[0.25]]
+
+
+OWN = """
+import torch
+from render.software import SoftwareEngine
+
+class Flat(SoftwareEngine):
+    name = "flat"
+    def __init__(self, world, *, size, **options):
+        super().__init__(world, size=size, samples=1, shadows=False, **options)
+
+class Blind(torch.nn.Module):
+    def __init__(self, engine, *, factor=1.0):
+        super().__init__()
+        self.engine, self.factor = engine, factor
+    def forward(self, scene, size=None):
+        return self.engine.render(scene, size=size).rgb + self.factor * scene.translation.sum()
+"""
+
+
+def test_engines_and_strategies_of_ones_own(cube, tmp_path, monkeypatch):
+    (tmp_path / "own_ways.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    with open_engine("own_ways:Flat", cube, size=(16, 24)) as engine:
+        assert engine.name == "flat"
+        module = differentiable(engine, "own_ways:Blind", factor=2.0)
+        scene = cube.sample(generator=torch.Generator().manual_seed(0))
+        scene.translation.requires_grad_()
+        picture = module(scene)
+        assert picture.shape == (1, 16, 24, 3)
+        picture.sum().backward()
+        assert scene.translation.grad.unique().tolist() == [2.0 * 16 * 24 * 3]
+        with pytest.raises(ValueError, match=r"no option of the strategy 'own_ways:Blind' 'factr'.*'factor'"):
+            differentiable(engine, "own_ways:Blind", factr=2.0)
+        with pytest.raises(ValueError, match=r"'own_ways:Blnd' cannot be had: write module:Class"):
+            differentiable(engine, "own_ways:Blnd")
+    with pytest.raises(ValueError, match=r"'no_module:Engine' cannot be had: No module named 'no_module'"):
+        open_engine("no_module:Engine", cube)
