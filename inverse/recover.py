@@ -1,5 +1,6 @@
 """recover: from one picture to a scene."""
 
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -28,8 +29,9 @@ from render.engine import open_engine
 from render.shading import decode_srgb
 from scenes import Scene, World
 
-_GRID_SIDE = 128  # [px] longer side of the pictures judged where objects keep to a grid of moves
-_FREE_SIDE = 256  # the same where they float freely: their size in the picture is not known
+_GRID_SIDE = 128  # [px] of a square with as many pixels as are judged where objects keep to a grid of moves
+_FREE_SIDE = 256  # [px] longer side judged where they float freely: their size in the picture is not known
+_NEARLY = 0.9  # scale above which the picture is judged as it is: resampling costs exactness and saves little
 _COARSE = 0.005  # share of wrong pixels above which gradients are tried once more
 _DOUBTFUL = 0.004  # share of wrong pixels above which search is not left out after a glance
 _GLANCED = 64  # [px] longer side of the pictures that the encoder's readings are told apart by
@@ -91,7 +93,7 @@ def recover(
         image, mask = picture.rgb, read if mask is None else mask
     _check(image, world, mask, start)
     free = world.placement == "free" and all(i.free for i in world.position)
-    size = _judged_size(world, _FREE_SIDE if free else _GRID_SIDE)
+    size = _judged_size(world, free)
     background = background_of(image) if free else None
     if mask is not None:
         covered: Tensor | None = mask.float()
@@ -239,8 +241,9 @@ def _recovery(judge: Judge, fit: Fit, record: _Record, strategy: str, operator: 
     )
 
 
-def _judged_size(world: World, side: int) -> tuple[int, int]:
+def _judged_size(world: World, free: bool) -> tuple[int, int]:
     """Size (H, W) [px] of the pictures that are compared: multiples of 4, not larger than the picture."""
     height, width = world.camera.height, world.camera.width
-    scale = min(1.0, side / max(height, width))
+    scale = _FREE_SIDE / max(height, width) if free else _GRID_SIDE / math.sqrt(height * width)
+    scale = 1.0 if scale > _NEARLY else scale
     return max(16, round(height * scale / 4) * 4), max(16, round(width * scale / 4) * 4)

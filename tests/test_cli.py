@@ -341,7 +341,7 @@ def test_recover_says_and_writes_what_it_found(capsys, tmp_path, picture, found)
         "loss.png",
         "report.html",
     ):
-        assert (out / name).stat().st_size > 100
+        assert (out / name).stat().st_size > (40 if name == "refinement.json" else 100)  # it had no steps
         assert name in said
     assert json.loads((out / "recovery.json").read_text())["image"] == str(picture)
     assert (found["seed"], found["steps"], found["strategy"], found["operator"]) == (9, 3, "manual", "edge")
