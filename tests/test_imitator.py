@@ -1,22 +1,25 @@
 """Imitators: any number of objects in any order, exact gradients of themselves, weights that stay."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from small_world import small_world
 from torch.testing import assert_close
 
+import scenes
 from inverse.compare.problems import opened
 from render import differentiable, open_engine
 from render.surrogate import Imitator, load_imitator, save_imitator
 from render.surrogate.imitator.boxes import Boxes
 from render.surrogate.imitator.composite import compose
-from scenes import World, bundled_worlds
-from scenes.weights import WeightsError, weights_beside
+from scenes import World
+from scenes.weights import WeightsError
+from scenes.world import Interval
 
 SIZE = (24, 32)
-FITTED = [name for name in bundled_worlds() if weights_beside(World.load(name), "surrogate").exists()]
+FITTED = sorted(p.parent.name for p in Path(scenes.__file__).parent.glob("*/surrogate.safetensors"))
 
 
 def imitator(world, size=SIZE, seed=0):
@@ -319,7 +322,8 @@ def test_bundled_weights_draw_their_world(name):
 @pytest.mark.parametrize("name", FITTED)
 def test_bundled_weights_are_refused_for_another_world(name):
     world = World.load(name)
-    other = replace(world, camera=replace(world.camera, distance=world.camera.target and world.light.azimuth))
+    farther = Interval(world.camera.distance.low + 1.0, world.camera.distance.high + 1.0)
+    other = replace(world, camera=replace(world.camera, distance=farther))
     with (
         open_engine("software", other, size=(16, 16)) as engine,
         pytest.raises(WeightsError, match=r"camera\.distance is"),
