@@ -3,11 +3,14 @@
 import pytest
 import torch
 
+from inverse.encoder.augment import augmented
 from inverse.encoder.figures import Figures
-from inverse.encoder.labels import labels_of
+from inverse.encoder.labels import label_loss, labels_of
 from inverse.encoder.network import Encoder
 from inverse.encoder.rays import Rays, handles
 from inverse.encoder.sighting import Sightings, scene_of
+from inverse.training.encoder import LabelTask, PictureTask
+from inverse.training.pool import held_out
 from scenes import Scene, World, bundled_worlds
 
 
@@ -82,3 +85,66 @@ def test_a_plane_seen_steeply_outweighs_an_unsure_depth() -> None:
     far = rays.on_plane(pixels, depth * 1.1, height, (1e3, 1e-4))
     torch.testing.assert_close(rays.pixels(far)[1], depth * 1.1, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(far[:, 1], points[:, 1], atol=1e-4, rtol=1e-4)
+
+
+def test_finer_pairs_mend_what_the_coarse_one_tells_roughly() -> None:
+    """A mug's yaw, 0.3 rad off in the pair of n = 1, exact in those of 2 and 4; unsure pairs do not count."""
+    world = World.load("tabletop")
+    layout = Encoder(world).layout
+    asset = torch.full((64,), world.index("mug"))
+    yaw = torch.linspace(-3.1, 3.1, 64)
+    order = torch.tensor(layout.orders, dtype=torch.float32)
+    rough = yaw + 0.3
+    angles = torch.where(order == 1, rough[:, None], yaw[:, None]) * order
+    told = torch.stack([angles.cos(), angles.sin()], -1)
+    assert angle_between(layout._yaw(told, asset), yaw).max() < 1e-4
+    unsure = torch.where((order > 1)[None, :, None], 0.3 * told, told)
+    assert angle_between(layout._yaw(unsure, asset), rough).max() < 1e-4
+
+
+def angle_between(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch.atan2((a - b).sin(), (a - b).cos()).abs()
+
+
+def test_learning_by_pictures_teaches_numbers_and_no_assets() -> None:
+    world = World.load("cube")
+    with PictureTask(world, "manual", engine="software") as task:
+        task.network.threshold.fill_(0.0)
+        held = held_out(world, 2, task.network.size, engine="software")
+        task._picture_loss(held.rgb).backward()
+        moved = {
+            n: p.grad is not None and bool(p.grad.abs().sum() > 0) for n, p in task.network.named_parameters()
+        }
+    assert moved["numbers.2.weight"]
+    assert moved["stride4.0.weight"]
+    assert not moved["heat.weight"]
+
+
+def test_augmentation_keeps_the_objects_and_their_number() -> None:
+    world = World.load("tabletop")
+    pictures = held_out(world, 16, (64, 64), engine="software")
+    torch.manual_seed(0)
+    changed = augmented(pictures, share=1.0)
+    assert changed.scene is pictures.scene
+    assert changed.rgb.shape == pictures.rgb.shape
+    assert ((changed.rgb >= 0) & (changed.rgb <= 1)).all()
+    assert (changed.rgb - pictures.rgb).abs().mean((1, 2, 3)).min() > 0.01
+    assert torch.equal(augmented(pictures, share=0.0).rgb, pictures.rgb)
+
+
+def test_the_loss_is_least_where_the_encoder_says_the_truth() -> None:
+    """A step of training on one batch makes its loss smaller; objects hardly seen are no labels."""
+    world = World.load("tabletop")
+    pictures = held_out(world, 8, (128, 128), engine="software")
+    task = LabelTask(world)
+    rate = torch.optim.Adam(task.network.parameters(), 1e-3)
+    losses = []
+    for _ in range(12):
+        loss = label_loss(task.network, pictures)
+        rate.zero_grad()
+        loss.backward()
+        rate.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+    seen = pictures.visible >= 1_000_000
+    assert len(labels_of(task.network.layout, pictures.scene, seen, (128, 128)).asset) == 0

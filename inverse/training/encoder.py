@@ -41,6 +41,9 @@ class LabelTask:
         start: Weights of another encoder, of this world or another: what fits is taken over, and pictures
             are of full size from the first.
         seed: Of the first weights.
+
+    Attributes:
+        halved: Share of the budget in which pictures are half as large.
     """
 
     def __init__(
@@ -89,6 +92,9 @@ class PictureTask:
         surrogate: The network; None: the one beside the world.
         widths: Of the encoder.
         seed: Of its first weights.
+
+    Attributes:
+        alone: Share of the budget in which drawings are alone, before pictures join.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class PictureTask:
             torch.manual_seed(seed)
             self.network = Encoder(world, widths)
         self.network.size = half(encoder_size(world))
+        self.alone = _ALONE
         self._open = ExitStack()
         opened = self._open.enter_context(open_engine(engine, world, size=self.network.size))
         self._shapes = self._open.enter_context(open_engine("software", world, size=self.network.size))
@@ -119,7 +126,7 @@ class PictureTask:
         """Of drawings, from their labels; later also of pictures, from themselves."""
         count = len(pictures) // 2
         loss = label_loss(self.network, augmented(self._drawn(pictures[:count])))
-        if progress >= _ALONE:
+        if progress >= self.alone:
             loss = loss + _PICTURE_WEIGHT * self._picture_loss(
                 fitted(pictures[count:].rgb, self.network.size)
             )
