@@ -7,7 +7,9 @@ STAMP := $(VENV)/.installed
 # 1: tests that need OpenGL fail where it is missing; 0: they are skipped
 REQUIRE_GL ?= $(if $(filter Linux,$(shell uname -s)),1,0)
 # 1: tests that drive a browser fail where there is none; 0: they are skipped
-REQUIRE_BROWSER ?= $(if $(CI),1,0)
+REQUIRE_BROWSER ?= 0
+# processes that run tests side by side
+JOBS ?= 2
 
 .PHONY: demo test clean
 
@@ -21,7 +23,7 @@ test: $(STAMP)
 	$(BIN)/mypy
 	@PYTHON=$(BIN)/python .ci/opengl.sh || [ $(REQUIRE_GL) = 0 ]
 	@.ci/chromium.sh || [ $(REQUIRE_BROWSER) = 0 ]
-	REQUIRE_GL=$(REQUIRE_GL) REQUIRE_BROWSER=$(REQUIRE_BROWSER) $(BIN)/pytest
+	REQUIRE_GL=$(REQUIRE_GL) REQUIRE_BROWSER=$(REQUIRE_BROWSER) OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
