@@ -39,8 +39,8 @@ OFF = {"position": 0.02, "rotation": 0.25, "scale": 0.07, "colour": 0.1}  # m, r
 STEPS = {"position": 0.004, "rotation": math.radians(2.0), "scale": 0.01, "colour": 0.02}
 BLUR = 1.5  # [px]
 SEED = 1  # training draws from 0
-_FINER = 2  # on top of the engine's own samples
-_NONE = 1e-3  # differences shorter than this are noise
+_FINER = 3  # per axis, on top of the engine's own samples
+_NONE = 1e-12  # a slope shorter than this has no direction
 _FAR = 0.01  # of the distance to the eye: least shift
 
 
@@ -71,7 +71,7 @@ def pictures(world: World, network: Imitator, settings: Settings) -> None:
 
 def gradients(world: World, network: Imitator, settings: Settings) -> None:
     """Print cosines with the engine's differences."""
-    with open_engine(settings.engine, world, size=network.size, samples=4) as engine:
+    with open_engine(settings.engine, world, size=network.size) as engine:
         problems = _pairs(world, engine, settings.scenes)
         wanted = _differences(engine, problems)
         for picture, name in (("engine", "straight"), ("operator", "own")):
