@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from inverse.training.checkpoint import CHECKPOINT, CheckpointError
-from inverse.training.pictures import Pictures
+from inverse.training.pictures import Pictures, _sampled
 from inverse.training.pool import CHUNK, Pool, PoolSettings, held_out
 from inverse.training.trainer import TrainingSettings, rate_factor, train
 from scenes import World
@@ -138,3 +138,23 @@ def test_several_processes_train_one_network(tmp_path: Path) -> None:
     train(World.load("cube"), alone, tmp_path / "alone", SETTINGS)
     assert first != alone.network.weight.flatten().tolist()
     assert (tmp_path / CHECKPOINT).is_file()
+
+
+class Crowded:
+    """A world whose first batches of scenes find no room."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+
+    def sample(self, count: int, *, generator: torch.Generator) -> int:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise ValueError("no room")
+        return count
+
+
+def test_scenes_that_find_no_room_are_drawn_anew_a_few_times() -> None:
+    generator = torch.Generator()
+    assert _sampled(Crowded(4), 7, generator) == 7
+    with pytest.raises(ValueError, match="no room"):
+        _sampled(Crowded(5), 7, generator)

@@ -10,6 +10,7 @@ from torch import Tensor
 from render.engine import Engine
 from scenes import Scene, World
 
+_TRIES = 5  # batches of scenes drawn before a world is said to have no room
 UNKNOWN = -2  # instance id of every pixel where an engine tells none
 
 
@@ -68,7 +69,7 @@ class Packed:
 def draw(engine: Engine, count: int, size: tuple[int, int], seed: int) -> Packed:
     """`count` random pictures of the engine's world, H x W [px]; the same seed gives the same pictures."""
     world = engine.world
-    scene = world.sample(count, generator=torch.Generator().manual_seed(seed))
+    scene = _sampled(world, count, torch.Generator().manual_seed(seed))
     frame = engine.render(scene, size=size)
     ids = frame.instance_id
     return Packed(
@@ -77,3 +78,13 @@ def draw(engine: Engine, count: int, size: tuple[int, int], seed: int) -> Packed
         rgb=(frame.rgb * 255.0 + 0.5).to(torch.uint8).numpy(),
         instance_id=(torch.full(frame.rgb.shape[:3], UNKNOWN) if ids is None else ids).to(torch.int8).numpy(),
     )
+
+
+def _sampled(world: World, count: int, generator: torch.Generator) -> Scene:
+    """Random scenes; once in 100,000 their objects find no room beside one another: then others."""
+    for _ in range(_TRIES - 1):
+        try:
+            return world.sample(count, generator=generator)
+        except ValueError:
+            continue
+    return world.sample(count, generator=generator)
