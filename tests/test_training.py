@@ -14,7 +14,7 @@ from inverse.training.checkpoint import CHECKPOINT, CheckpointError
 from inverse.training.pictures import Pictures, _sampled
 from inverse.training.pool import CHUNK, Pool, PoolSettings, held_out
 from inverse.training.trainer import TrainingSettings, rate_factor, train
-from scenes import World
+from scenes import Interval, World
 
 POOL = PoolSettings(size=(16, 16), kept=2 * CHUNK, reuse=1, first=CHUNK, engine="software")
 SETTINGS = TrainingSettings(
@@ -105,7 +105,7 @@ import json, sys
 from pathlib import Path
 from test_training import SETTINGS, Repeat
 from inverse.training.trainer import train
-from scenes import World
+from scenes import Interval, World
 import os
 
 if __name__ == "__main__":
@@ -140,21 +140,17 @@ def test_several_processes_train_one_network(tmp_path: Path) -> None:
     assert (tmp_path / CHECKPOINT).is_file()
 
 
-class Crowded:
-    """A world whose first batches of scenes find no room."""
-
-    def __init__(self, failures: int) -> None:
-        self.failures = failures
-
-    def sample(self, count: int, *, generator: torch.Generator) -> int:
-        self.failures -= 1
-        if self.failures >= 0:
-            raise ValueError("no room")
-        return count
-
-
 def test_scenes_that_find_no_room_are_drawn_anew_a_few_times() -> None:
-    generator = torch.Generator()
-    assert _sampled(Crowded(4), 7, generator) == 7
-    with pytest.raises(ValueError, match="no room"):
-        _sampled(Crowded(5), 7, generator)
+    """Four things on a table of 28 cm find room about every other time, on one of 14 cm never."""
+    table = World.load("tabletop")
+
+    def side(half: float) -> World:
+        across = Interval(-half, half)
+        return replace(table, position=(across, table.position[1], across), count=(4, 4))
+
+    with pytest.raises(ValueError, match="no room for 4 objects"):
+        side(0.14).sample(1, generator=torch.Generator().manual_seed(0))
+    scene = _sampled(side(0.14), 1, torch.Generator().manual_seed(0))
+    assert (scene.asset >= 0).all()
+    with pytest.raises(ValueError, match="no room for 4 objects"):
+        _sampled(side(0.07), 1, torch.Generator().manual_seed(0))
