@@ -16,7 +16,7 @@ from inverse.explorer.canvas import Canvas, difference
 from inverse.explorer.exploration import Asked, Exploration
 
 LARGE, SMALL = 440, 188  # [px] heights of the pictures
-COLOURS = ("#ff5a00", "#00d8ff", "#ff4fd8", "#ffe600", "#54ff5a", "#b48cff", "#ffffff", "#ff9d9d")
+COLOURS = ("#ff5a00", "#00d8ff", "#ff4fd8", "#ffe600", "#54ff5a", "#b48cff", "#3d6bff", "#ff9d9d")
 LIVE = "manual"  # strategies that answer at once: asked whenever something moves. Others on demand
 FOLLOWED = 10  # steps at a press of the button
 NOTCHES = 400  # of a slider
