@@ -94,7 +94,7 @@ def problem(engine, sliding):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_points_as_the_engines_differences_do(engine, problem, name):
-    """Within 37 degrees (16 questions are noisy); with the wrong sign it would point the other way."""
+    """Within 37 degrees (16 questions are noisy)."""
     problem, reference, steps = problem
     module = strategy(name, engine)
     with torch.no_grad():
@@ -103,17 +103,15 @@ def test_points_as_the_engines_differences_do(engine, problem, name):
     assert name == "autodiff" or torch.equal(picture, engine.render(problem.start).rgb)
     gradient = loss_gradient(module, problem, 2.0) * steps
     assert torch.cosine_similarity(gradient.double(), reference).item() > 0.8
-    flipped = loss_gradient(Flipped(strategy(name, engine)), problem, 2.0) * steps
-    assert torch.cosine_similarity(flipped.double(), reference).item() < -0.8
 
 
-def turned(cube, engine, module):
-    """Errors [degrees] of three cubes before and after following the gradient for a while."""
+def turned(cube, engine, module, *, steps):
+    """Errors [degrees] of three cubes before and after following the gradient for some steps."""
     problem = draw(cube, engine, 3, off=Off(turn_degrees=12.0), seed=0, size=SIZE)
     unit = pixel_steps(engine, problem) * SIZE[0]
     descent = Descent(module, cube, problem.start, unit, RefineSettings(stride=0.02))
-    for step in range(30):
-        descent.step(problem.picture, step / 29)
+    for step in range(steps):
+        descent.step(problem.picture, step / (steps - 1))
     truth = matrix(problem.truth.rotation[:, 0])
     return [
         rotation_error(cube.assets[0], matrix(scenes.rotation[:, 0]), truth).rad2deg()
@@ -124,10 +122,10 @@ def turned(cube, engine, module):
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_finds_a_known_pose(cube, cube_engine, name):
     """From 12 degrees to within 1.5, two of three at least; with the wrong sign all get farther away."""
-    before, after = turned(cube, cube_engine, strategy(name, cube_engine))
+    before, after = turned(cube, cube_engine, strategy(name, cube_engine), steps=20)
     assert_close(before, torch.full((3,), 12.0), atol=0.01, rtol=0)
     assert after.median() < 1.5
-    assert turned(cube, cube_engine, Flipped(strategy(name, cube_engine)))[1].min() > 12.0
+    assert turned(cube, cube_engine, Flipped(strategy(name, cube_engine)), steps=6)[1].min() > 12.0
 
 
 @pytest.mark.parametrize("name", ["score", "local", "trained"])
