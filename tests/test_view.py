@@ -270,14 +270,24 @@ def test_missing_viser_is_named(capsys, monkeypatch, folder):
     )
 
 
-def test_command_serves_until_it_is_interrupted(capsys, monkeypatch, tmp_path):
+@pytest.fixture
+def interruptible():
+    """A shell that runs the tests in the background has them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_command_serves_until_it_is_interrupted(capsys, monkeypatch, interruptible, tmp_path):
     """From a sampled truth: the browser is sent to a page that answers; Ctrl-C ends it with status 0."""
     pages = []
 
     def visit(url):
-        with urlopen(url, timeout=30) as page:
-            pages.append(page.read())
-        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            with urlopen(url, timeout=30) as page:
+                pages.append(page.read())
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(webbrowser, "open", lambda url: threading.Timer(0.5, visit, [url]).start())
     assert cli.main(["sample", "cube", "--out", str(tmp_path), "--size", "32", "--engine", "software"]) == 0
