@@ -12,6 +12,8 @@ from render.pinhole import zoomed
 from scenes import Camera, Scene, World
 from scenes.scene import matrix
 
+_LOW = 0.1  # share of the eye's height over the ground below which objects are looked for
+
 
 @dataclass(frozen=True, eq=False)
 class Rays:
@@ -109,7 +111,13 @@ def handles(world: World, scene: Scene) -> Float[Tensor, "batch slot 3"]:
 
 
 def handle_height(world: World) -> float:
-    """Height [m] over an upright object's foot at which it is looked for: the middle of a typical asset."""
-    return float(np.median([a.centre[1] for a in world.assets])) * math.sqrt(
+    """Height [m] over an upright object's foot at which it is looked for: the middle of a typical asset.
+
+    But never above a tenth of the eye's own height over the feet: the nearer a plane lies to the horizon, the
+    less well a pixel on it tells how far away it is.
+    """
+    typical = float(np.median([a.centre[1] for a in world.assets])) * math.sqrt(
         world.scale.low * world.scale.high
     )
+    eye = float(world.empty().camera.translation[0, 1]) - world.position[1].low
+    return min(typical, _LOW * eye) if eye > 0.0 else typical
