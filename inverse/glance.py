@@ -16,6 +16,8 @@ from inverse.least_differences import Fit, Judge
 from inverse.light import of_slot
 from scenes import Scene, World, stack
 
+_CLOSE = 4.0  # cells between two peaks that may be of one object
+
 
 @dataclass(frozen=True)
 class GlanceSettings:
@@ -108,6 +110,20 @@ class Glance:
                 price = self.settings.doubt * math.log(float(heats.max() / heats[asset]))
                 for scene in self._read(fit.scene, slot, place, asset):
                     yield scene, price
+        yield from self._neighbours(fit, slot)
+
+    def _neighbours(self, fit: Fit, slot: int) -> Iterator[tuple[Scene, float]]:
+        """Scenes with what is seen close by in place of a slot's object: one object may show two peaks."""
+        place = self._place[slot]
+        apart = (self.seen.cell - self.seen.cell[place]).float().norm(dim=-1)
+        taken = set(self._place.values())
+        for other in (apart < _CLOSE).nonzero()[:, 0].tolist():
+            if other not in taken:
+                price = self.settings.doubt * max(
+                    0.0, math.log(float(self.seen.heat[place] / self.seen.heat[other]))
+                )
+                for scene in self._read(fit.scene, slot, other, int(self.seen.assets[other].argmax())):
+                    yield scene, price
 
     def _read(self, scene: Scene, slot: int, place: int, asset: int) -> list[Scene]:
         """The scene with an asset in a slot as it is seen at a place, in all its turns."""
@@ -125,7 +141,7 @@ class Glance:
         costs = rough.costs(stack([scene for scene, _ in others]))
         own = of_slot(self.world, slot)
         trials = []
-        for k in (costs + prices).argsort()[:2].tolist():
+        for k in (costs + prices).argsort()[:3].tolist():
             trial = rough.polish(rough.fit(others[k][0]), free=own, iterations=4, pixels=1.0)
             trials.append((judge.fit(trial.scene), float(prices[k])))
         trial, price = min(trials, key=lambda t: t[0].total + t[1])
