@@ -108,6 +108,7 @@ def test_a_scene_file_brings_its_recovery(world, folder, tmp_path):
     alone = tmp_path / "scene.glb"
     alone.write_bytes((folder / "scene.glb").read_bytes())
     assert recovery_beside(alone) == alone
+    assert recovery_beside(folder / "other.glb") == folder / "other.glb"
     exhibit = read_exhibit(alone, world)
     assert len(exhibit.scenes) == 1
     assert exhibit.picture is None
