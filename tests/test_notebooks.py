@@ -22,8 +22,11 @@ def test_there_are_five():
 @pytest.mark.slow
 # The kernel is a process of its own; these are of the libraries that start and talk to it.
 @pytest.mark.filterwarnings("default::DeprecationWarning", "default::ResourceWarning")
-def test_runs_unmodified(path):
-    """From its own folder, as Jupyter does; an error in a cell is raised here."""
+def test_runs_unmodified(path, gl):
+    """From its own folder, as Jupyter does; an error in a cell is raised here.
+
+    Without OpenGL they run too, but warn that they do without.
+    """
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(FOLDER)}}).execute()
     codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
