@@ -234,6 +234,9 @@ def test_a_picture_of_ones_own(table, exploration, tmp_path):
     assert explorer.exploration.truth is None
     assert explorer.exploration.loss(explorer.exploration.picture()) < 1e-5
     explorer.close()
+    explorer = inverse.explore(table, path, scene=exploration.truth, engine="software", height=32)
+    assert explorer.exploration.target.shape == (32, 32, 3)
+    explorer.close()
 
 
 def test_mistakes(table, monkeypatch):

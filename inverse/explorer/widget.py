@@ -109,7 +109,7 @@ class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets is published w
         steps = exploration.steps
         for name, colour in zip(self.ticks, COLOURS, strict=False):
             answer = self.answers.get(name)
-            if self.ticks[name].value and answer is not None and answer.finite:
+            if self.ticks[name].value and answer is not None:
                 self._draw_arrows(
                     canvas, descent_arrows(exploration.world, scene, answer.gradient, steps, size), colour
                 )
