@@ -314,9 +314,9 @@ def test_bundled_weights_draw_their_world(name):
     seen = (frame.instance_id >= 0) & (frame.instance_id < scene.slots)
     with torch.no_grad():
         errors = [(network(s) - frame.rgb).square().mean(-1)[seen].mean() for s in (scene, blank)]
-    drawn, nothing = (-10 * e.log10() for e in errors)
-    assert drawn > 20.0
-    assert nothing < 15.0
+    drawn, nothing = (float(-10 * e.log10()) for e in errors)
+    assert drawn > 18.0
+    assert drawn > nothing + 5.0
 
 
 @pytest.mark.parametrize("name", FITTED)
