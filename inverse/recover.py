@@ -28,6 +28,7 @@ from render.differentiable import differentiable
 from render.engine import open_engine
 from render.shading import decode_srgb
 from scenes import Scene, World
+from scenes.weights import WeightsError
 
 _GRID_SIDE = 128  # [px] of a square with as many pixels as are judged where objects keep to a grid of moves
 _FREE_SIDE = 256  # [px] longer side judged where they float freely: their size in the picture is not known
@@ -70,7 +71,8 @@ def recover(
         mask: Where the objects are, if that is known. Without one a uniform background gives it.
         start: A scene to begin from (B = 1). Then search is used only if refining it does not explain the
             picture.
-        encoder: Of the same world; "auto": the one beside the world, if there is one; None: search alone.
+        encoder: Of the same world; "auto": the one beside the world, if there is one and it was trained for
+            the world as it is (else the recovery's messages say what differs); None: search alone.
         seed: Turns the grid of rotations that search begins from.
         device: Where gradient operators run.
         steps: Of gradient refinement; None: 60. With 0 least differences alone refine.
@@ -83,11 +85,11 @@ def recover(
         ValueError: If the image does not fit the world's camera, a name is unknown, or objects float freely
             before a background that is not uniform and there is no mask.
         EngineError: If the engine cannot be opened.
-        WeightsError: If the encoder beside the world was trained for another.
     """
+    refused = ""
     if isinstance(encoder, str):
         check_name("encoder", encoder, ("auto",))
-        encoder = load_encoder(world)
+        encoder, refused = _beside(world)
     if not isinstance(image, Tensor):
         picture, read = fitted(read_picture(image), world.camera.width, world.camera.height)
         image, mask = picture.rgb, read if mask is None else mask
@@ -128,7 +130,16 @@ def recover(
             if search.excess(found) > _COARSE * found.cost.numel() and filled_slots(found):
                 found = _refined(judge, search, found, render, settings, device)
             fit = found if fit is None or found.total < fit.total else fit
-        return _recovery(judge, fit, record, strategy, operator, seed)
+        recovery = _recovery(judge, fit, record, strategy, operator, seed)
+        return replace(recovery, messages=(*recovery.messages, refused)) if refused else recovery
+
+
+def _beside(world: World) -> tuple[Encoder | None, str]:
+    """The encoder beside a world, and why it is not used where it is not."""
+    try:
+        return load_encoder(world), ""
+    except WeightsError as error:
+        return None, f"Searched without an encoder: {error}."
 
 
 def _at_a_glance(judge: Judge, search: Search | ViewSearch, encoder: Encoder) -> Fit:
