@@ -54,6 +54,11 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"inverse.{_HOME[name]}"), name)
 
 
+def __dir__() -> list[str]:
+    """All public names, loaded or not: what pydoc and completion go by."""
+    return sorted({*globals(), *__all__})
+
+
 class _Package(ModuleType):
     """A package whose function `recover` is not replaced by the submodule of that name once it is loaded."""
 
