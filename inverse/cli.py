@@ -123,21 +123,23 @@ class Compare:
 
 @dataclass(frozen=True)
 class Train:
-    """Train a world's surrogate or encoder on pictures that the engine draws meanwhile."""
+    """Train a world's networks on pictures that the engine draws meanwhile."""
 
-    network: Annotated[Positional[str], arg(metavar="surrogate|encoder")]
-    """surrogate: draws as the engine does, with gradients. encoder: sees which objects are in a picture."""
+    network: Annotated[Positional[str], arg(metavar="surrogate|encoder|closeup")]
+    """surrogate: draws as the engine does, with gradients. encoder: sees which objects are in a picture.
+    closeup: looks again at each of them, and tells more exactly where it is and how it is turned."""
     world: Annotated[Positional[str], arg(metavar="WORLD")]
     """A bundled world, a folder with a world.toml, or a world.toml."""
     out: Annotated[Path | None, arg(metavar="DIR")] = None
     """Folder for checkpoint.safetensors, the weights and a picture; out/NETWORK-WORLD when left out.
     Interrupted, the same command goes on."""
     pictures: Annotated[int | None, arg(metavar="N")] = None
-    """Pictures to be seen; 200000 by a surrogate, 240000 by an encoder, when left out."""
+    """Pictures to be seen; when left out 200000 (surrogate), 240000 (encoder), 120000 (closeup)."""
     by: _Name = "labels"
     """What an encoder learns from: labels, surrogate or manual, which are gradients of pictures alone."""
     start: Annotated[Path | None, arg(metavar="WEIGHTS")] = None
-    """Begin from an encoder's weights, of this world or of another."""
+    """Begin from an encoder's weights, of this world or of another; of a close-up: the encoder that it is
+    measured with, when left out the one beside the world."""
     size: Annotated[int | None, arg(metavar="PX")] = None
     """Height of a surrogate's pictures; 64 when left out."""
     seed: Annotated[int, arg(metavar="N")] = 0

@@ -43,7 +43,7 @@ from scenes.weights import WeightsError, weights_beside
 from scenes.world import Interval, World
 
 if TYPE_CHECKING:
-    from inverse.training.trainer import Training
+    from inverse.training.trainer import Training, TrainingSettings
 
 DEVICES = ("cpu", "cuda")
 LARGEST_SIDE = 4096  # [px] of a picture to draw; OpenGL's own limit lies at 8192 or above
@@ -217,7 +217,7 @@ def _compare(command: cli.Compare) -> int:
 
 @run.register
 def _train(command: cli.Train) -> int:
-    trainers = {"surrogate": _train_surrogate, "encoder": _train_encoder}
+    trainers = {"surrogate": _train_surrogate, "encoder": _train_encoder, "closeup": _train_closeup}
     _check_name("network", command.network, tuple(trainers))
     _checked(check_engine, command.engine)
     _check_device(command.device)
@@ -241,7 +241,7 @@ def _train_surrogate(command: cli.Train, world: World, folder: Path) -> tuple["T
     from inverse.training.trainer import TrainingSettings
 
     if command.start is not None or command.by != "labels":
-        raise UsageError("--start and --by go with an encoder")
+        raise UsageError("--start and --by go with an encoder, not with a surrogate")
     size = _size(world.empty(), command.size or 64)
     pictures = command.pictures or 200_000
     settings = TrainingSettings(pictures, batch=16, rate=3e-3, **_common(command, size, pictures))
@@ -249,23 +249,12 @@ def _train_surrogate(command: cli.Train, world: World, folder: Path) -> tuple["T
 
 
 def _train_encoder(command: cli.Train, world: World, folder: Path) -> tuple["Training", list[Path]]:
-    from inverse.encoder.network import encoder_size
     from inverse.training.encoder import TEACHERS, train_encoder
-    from inverse.training.trainer import TrainingSettings
 
     _check_name("teacher", command.by, TEACHERS)
     if command.start is not None and command.by != "labels":
         raise UsageError("--start goes with --by labels")
-    if command.size is not None:
-        raise UsageError("--size goes with the surrogate: an encoder's pictures have the size that it needs")
-    pictures = command.pictures or 240_000
-    settings = TrainingSettings(
-        pictures,
-        batch=128 if command.device == "cuda" else 32,
-        weight_decay=1e-3,
-        clip=5.0,
-        **_common(command, encoder_size(world), pictures),
-    )
+    settings = _looking(command, world, 240_000)
     return train_encoder(
         world,
         folder,
@@ -278,8 +267,41 @@ def _train_encoder(command: cli.Train, world: World, folder: Path) -> tuple["Tra
     )
 
 
+def _train_closeup(command: cli.Train, world: World, folder: Path) -> tuple["Training", list[Path]]:
+    from inverse.training.closeup import train_closeup
+
+    if command.by != "labels":
+        raise UsageError("--by goes with an encoder: a close-up learns from labels")
+    return train_closeup(
+        world,
+        folder,
+        _looking(command, world, 120_000),
+        encoder=command.start,
+        command=_typed(),
+        device=command.device,
+        progress=True,
+    )
+
+
+def _looking(command: cli.Train, world: World, pictures: int) -> "TrainingSettings":
+    """Settings of a network that looks at pictures of the encoder's size."""
+    from inverse.encoder.network import encoder_size
+    from inverse.training.trainer import TrainingSettings
+
+    if command.size is not None:
+        raise UsageError("--size goes with the surrogate: an encoder's pictures have the size that it needs")
+    pictures = command.pictures or pictures
+    return TrainingSettings(
+        pictures,
+        batch=128 if command.device == "cuda" else 32,
+        weight_decay=1e-3,
+        clip=5.0,
+        **_common(command, encoder_size(world), pictures),
+    )
+
+
 def _common(command: cli.Train, size: tuple[int, int], pictures: int) -> dict[str, Any]:
-    """Settings that both networks take from the command."""
+    """Settings that all networks take from the command."""
     from inverse.training.pool import PoolSettings
 
     pool = PoolSettings(

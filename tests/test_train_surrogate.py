@@ -166,7 +166,7 @@ def test_killed_at_any_moment_the_command_goes_on(tmp_path):
     [
         (
             "surogate cube",
-            "there is no network 'surogate', only surrogate, encoder; did you mean 'surrogate'?",
+            "there is no network 'surogate', only surrogate, encoder, closeup; did you mean 'surrogate'?",
         ),
         ("surrogate cube --pictures 0", "--pictures must be at least 1, got 0"),
         ("surrogate cube --workers 0", "--workers must be at least 1, got 0"),

@@ -12,7 +12,7 @@ from torch import Tensor
 from inverse.encoder.layout import Layout
 from inverse.encoder.network import STRIDE, Encoder
 from inverse.encoder.rays import Rays, handles
-from inverse.training.pictures import Pictures
+from inverse.training.pictures import UNKNOWN, Pictures
 from scenes import Scene, Symmetry
 
 LEAST_PIXELS = 16  # of an object at the encoder's size; what shows fewer is no label
@@ -56,6 +56,13 @@ def labels_of(
     return Labels(batch, slot, scene.asset[batch, slot], pixels / STRIDE, depth, rays[batch], pixels)
 
 
+def shown(pictures: Pictures) -> Bool[Tensor, "batch slot"]:
+    """Which slots show enough of themselves; where an engine tells no ids, all that hold an object."""
+    if int(pictures.instance_id.amin()) <= UNKNOWN:
+        return pictures.scene.asset >= 0
+    return pictures.visible >= LEAST_PIXELS
+
+
 def label_loss(encoder: Encoder, pictures: Pictures) -> Tensor:
     """How far the encoder's answer to pictures is from the scenes that were drawn.
 
@@ -65,9 +72,7 @@ def label_loss(encoder: Encoder, pictures: Pictures) -> Tensor:
     layout = encoder.layout
     heat, numbers, whole = encoder(pictures.rgb)
     size = (pictures.rgb.shape[1], pictures.rgb.shape[2])
-    told = pictures.instance_id.amin() > -2  # where an engine tells no ids every object counts
-    seen = pictures.visible >= LEAST_PIXELS if told else pictures.scene.asset >= 0
-    labels = labels_of(layout, pictures.scene, seen, size)
+    labels = labels_of(layout, pictures.scene, shown(pictures), size)
     cell = labels.place.long()
     at = numbers[labels.batch, :, cell[:, 1], cell[:, 0]]
     loss = _focal(heat, labels, cell, _reach(layout, labels, pictures.scene))
@@ -87,7 +92,7 @@ def number_loss(
     depth = (labels.depth / layout.typical_depth).log()
     loss = 2.0 * F.smooth_l1_loss(at[:, parts["offset"]], offset, beta=0.1)
     loss = loss + 2.0 * F.smooth_l1_loss(at[:, parts["depth"]][:, 0], depth, beta=0.05)
-    loss = loss + _rotation_loss(layout, at[:, parts["rotation"]], labels, scene)
+    loss = loss + rotation_loss(layout, at[:, parts["rotation"]], labels, scene)
     if parts["scale"].stop > parts["scale"].start:
         size = scene.scale[where].log()
         loss = loss + 2.0 * F.smooth_l1_loss(at[:, parts["scale"]][:, 0], size, beta=0.05)
@@ -101,7 +106,10 @@ def number_loss(
     return loss
 
 
-def _rotation_loss(layout: Layout, told: Tensor, labels: Labels, scene: Scene) -> Tensor:
+def rotation_loss(
+    layout: Layout, told: Float[Tensor, "object channel"], labels: Labels, scene: Scene
+) -> Tensor:
+    """Of the numbers that tell how objects are turned, turns that change nothing left out."""
     batch, slot, rays, pixels = labels.batch, labels.slot, labels.rays, labels.pixels
     if layout.upright:
         tells = layout.pairs.to(told.device)[labels.asset]

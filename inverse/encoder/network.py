@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from inverse.encoder.blocks import Residual, down, head, same, spread_over
+from inverse.encoder.closeup import CloseUp
 from inverse.encoder.layout import Layout
 from scenes import World
 
@@ -30,6 +32,7 @@ class Encoder(nn.Module):
         size: (H, W) [px] of the pictures that it looks at.
         threshold: Heat above which a place counts as an object; chosen on pictures after training.
         spread: Standard deviations of the places [px] and of the logarithm of the depths that it tells.
+        closeup: What looks again at what was found, or None.
     """
 
     threshold: Tensor
@@ -39,20 +42,27 @@ class Encoder(nn.Module):
         super().__init__()
         self.layout, self.size = Layout(world), encoder_size(world)
         a, b, c, d = widths
-        self.stride4 = _down(14, a)
-        self.stride8 = nn.Sequential(_down(a, b), _Residual(b))
-        self.stride16 = nn.Sequential(_down(b, c), _Residual(c))
-        self.stride32 = nn.Sequential(_down(c, d), _Residual(d))
-        self.to16, self.at16 = nn.Conv2d(d, c, 1), _same(c, c)
-        self.to8, self.at8 = nn.Conv2d(c, b, 1), _same(b, c)
-        self.to4, self.from4, self.at4 = nn.Conv2d(c, 48, 1), nn.Conv2d(a, 48, 1), _same(48, 64)
+        self.stride4 = down(14, a)
+        self.stride8 = nn.Sequential(down(a, b), Residual(b))
+        self.stride16 = nn.Sequential(down(b, c), Residual(c))
+        self.stride32 = nn.Sequential(down(c, d), Residual(d))
+        self.to16, self.at16 = nn.Conv2d(d, c, 1), same(c, c)
+        self.to8, self.at8 = nn.Conv2d(c, b, 1), same(b, c)
+        self.to4, self.from4, self.at4 = nn.Conv2d(c, 48, 1), nn.Conv2d(a, 48, 1), same(48, 64)
         self.heat = nn.Conv2d(64, len(world.assets), 1)
         nn.init.constant_(self.heat.bias, _RARE)  # type: ignore[arg-type]  # a convolution's bias is a tensor
         self.numbers = nn.Sequential(nn.Conv2d(64, 64, 1), nn.SiLU(), nn.Conv2d(64, self.layout.channels, 1))
         known = self.layout.scene_channels == 0
-        self.scene = None if known else _head(2 * d, d, self.layout.scene_channels)
+        self.scene = None if known else head(2 * d, d, self.layout.scene_channels)
         self.register_buffer("threshold", torch.tensor(0.3))
         self.register_buffer("spread", torch.tensor([1.0, 0.05]))
+        self.closeup: CloseUp | None = None
+
+    def attach(self, closeup: CloseUp) -> None:
+        """Look again through it from now on; its threshold and its spreads are those of both together."""
+        self.closeup = closeup
+        self.threshold.copy_(closeup.threshold)
+        self.spread.copy_(closeup.spread)
 
     @staticmethod
     def widths_of(tensors: Mapping[str, Tensor]) -> tuple[int, int, int, int]:
@@ -79,9 +89,9 @@ class Encoder(nn.Module):
         sixteen = self.stride16(eight)
         coarse = self.stride32(sixteen)
         whole = torch.cat([coarse.mean((2, 3)), coarse.amax((2, 3))], 1)
-        sixteen = self.at16(sixteen + _spread(self.to16(coarse), sixteen))
-        eight = self.at8(eight + _spread(self.to8(sixteen), eight))
-        four = self.at4(self.from4(four) + _spread(self.to4(eight), four))
+        sixteen = self.at16(sixteen + spread_over(self.to16(coarse), sixteen))
+        eight = self.at8(eight + spread_over(self.to8(sixteen), eight))
+        four = self.at4(self.from4(four) + spread_over(self.to4(eight), four))
         scene = whole[:, :0] if self.scene is None else self.scene(whole)
         return self.heat(four), self.numbers(four), scene
 
@@ -91,37 +101,6 @@ def encoder_size(world: World) -> tuple[int, int]:
     height, width = world.camera.height, world.camera.width
     scale = _SIDE / math.sqrt(height * width)
     return tuple(max(1, round(side * scale / _ALIGNED)) * _ALIGNED for side in (height, width))  # type: ignore[return-value]  # two sides
-
-
-class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first, self.second = _same(width, width), nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm = nn.GroupNorm(8, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.silu(x + self.norm(self.second(self.first(x))))
-
-
-def _down(before: int, after: int) -> nn.Sequential:
-    """Half the size."""
-    convolution = nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.GroupNorm(8, after), nn.SiLU())
-
-
-def _same(before: int, after: int) -> nn.Sequential:
-    """The same size."""
-    convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.GroupNorm(8, after), nn.SiLU())
-
-
-def _head(before: int, between: int, after: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(before, between), nn.SiLU(), nn.Linear(between, after))
-
-
-def _spread(x: Tensor, finer: Tensor) -> Tensor:
-    """The coarse map at a finer one's size."""
-    return F.interpolate(x, size=finer.shape[-2:], mode="nearest")
 
 
 def _places(x: Tensor) -> Float[Tensor, "batch 2 row column"]:

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from inverse.encoder.closeup import CloseUp, Told
+from inverse.encoder.cutout import Belief, Squares
 from inverse.encoder.layout import Layout
 from inverse.encoder.network import STRIDE, Encoder
 from inverse.encoder.rays import Rays, handle_height
@@ -56,7 +58,11 @@ def look(encoder: Encoder, rgb: Float[Tensor, "batch row column 3"], least: floa
         rgb: sRGB-encoded in [0, 1], [B, H, W, 3], of any size; resized to the encoder's.
         least: Heat below which nothing is told.
     """
-    return sightings(encoder.eval(), fitted(rgb, encoder.size), least)
+    rgb = fitted(rgb, encoder.size)
+    seen = sightings(encoder.eval(), rgb, least)
+    if encoder.closeup is None:
+        return seen
+    return [_closer(encoder, encoder.closeup, rgb[b : b + 1], s) for b, s in enumerate(seen)]
 
 
 def sightings(encoder: Encoder, rgb: Float[Tensor, "batch row column 3"], least: float) -> list[Sightings]:
@@ -108,6 +114,48 @@ def scene_of(encoder: Encoder, sightings: Sightings, asset: Tensor | None = None
     return world.unpack(torch.where(world.ends, bounded, values), like=seen)
 
 
+def _closer(
+    encoder: Encoder, closeup: CloseUp, rgb: Float[Tensor, "1 row column 3"], seen: Sightings
+) -> Sightings:
+    """What is seen after a second look, at each place in a cut-out of its own."""
+    if not len(seen):
+        return seen
+    belief = believed(encoder, seen)
+    told, squares = closeup(rgb, torch.zeros_like(belief.asset), belief)
+    return corrected(encoder, seen, belief, told, squares)
+
+
+def believed(encoder: Encoder, seen: Sightings) -> Belief:
+    """The objects that sightings tell, of their likeliest assets, as they appear to the camera."""
+    nowhere = scene_of(encoder, seen[:0])
+    rays = Rays.of(nowhere.camera, encoder.size)[torch.zeros(len(seen), dtype=torch.long)]
+    pixels, depth = rays.pixels(_handles(encoder, seen, rays))
+    scale = _scales(encoder.layout, seen, nowhere)
+    return Belief(seen.assets.argmax(1), pixels, depth, scale, rays)
+
+
+def corrected(encoder: Encoder, seen: Sightings, belief: Belief, told: Told, squares: Squares) -> Sightings:
+    """Sightings, corrected by what cut-outs tell.
+
+    A cut-out tells how large an object looks, which is its size over its depth. The depth follows where the
+    size is known; else the size follows from the depth of the place.
+    """
+    layout, parts, numbers = encoder.layout, encoder.layout.parts, seen.numbers.clone()
+    assets = seen.heat[:, None] * told.asset.softmax(-1)
+    radii = numbers.new_tensor([a.radius for a in layout.world.assets])
+    looks = radii[belief.asset] * belief.scale / belief.depth * told.size.exp() / radii[assets.argmax(1)]
+    pixels = squares.centre + told.offset * squares.side[:, None]
+    numbers[:, parts["offset"]] = pixels / STRIDE - seen.cell - 0.5
+    numbers[:, parts["rotation"]] = told.rotation
+    closer = replace(seen, numbers=numbers, assets=assets)
+    if layout.world.scale.free:
+        depth = belief.rays.pixels(_handles(encoder, closer, belief.rays))[1]
+        numbers[:, parts["scale"]] = (looks * depth).clamp(min=1e-3).log()[:, None]
+    else:
+        numbers[:, parts["depth"]] = (belief.scale / looks / layout.typical_depth).log()[:, None]
+    return closer
+
+
 def _objects(
     encoder: Encoder, sightings: Sightings, asset: Tensor, seen: Scene
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -115,33 +163,43 @@ def _objects(
     layout, parts, numbers = encoder.layout, encoder.layout.parts, sightings.numbers
     count = len(sightings)
     rays = Rays.of(seen.camera, encoder.size)[torch.zeros(count, dtype=torch.long)]
-    pixels = (sightings.cell + 0.5 + numbers[:, parts["offset"]]) * STRIDE
-    depth = numbers[:, parts["depth"]][:, 0].exp() * layout.typical_depth
-    rotation = layout.world_from_object(numbers, asset, rays, pixels)
-    scale, colour = seen.scale[0, :count], seen.colour[0, :count]
-    if parts["scale"].stop > parts["scale"].start:
-        scale = numbers[:, parts["scale"]][:, 0].exp()
+    rotation = layout.world_from_object(numbers, asset, rays, _pixels(layout, sightings))
+    scale, colour = _scales(layout, sightings, seen), seen.colour[0, :count]
     if parts["colour"].stop > parts["colour"].start:
         free = torch.tensor([a.colour_free for a in layout.world.assets])[asset]
         colour = torch.where(free[:, None], numbers[:, parts["colour"]], colour)
-    translation = _places(layout, encoder.spread, rays, pixels, depth)
-    if not layout.upright:
+    translation = _handles(encoder, sightings, rays)
+    if layout.upright:
+        translation = translation - translation.new_tensor([0.0, handle_height(layout.world), 0.0])
+    else:
         centres = torch.from_numpy(np.stack([a.centre for a in layout.world.assets]))[asset]
         translation = translation - scale[:, None] * (matrix(rotation) @ centres[..., None])[..., 0]
     return rotation, _known(layout.world, translation), scale, colour
 
 
-def _places(layout: Layout, spread: Tensor, rays: Rays, pixels: Tensor, depth: Tensor) -> Tensor:
-    """Where the objects' handles are; for upright objects, where their feet are."""
+def _pixels(layout: Layout, sightings: Sightings) -> Float[Tensor, "place 2"]:
+    """Where the handles are seen [px]."""
+    return (sightings.cell + 0.5 + sightings.numbers[:, layout.parts["offset"]]) * STRIDE
+
+
+def _scales(layout: Layout, sightings: Sightings, nowhere: Scene) -> Float[Tensor, "place"]:
+    """Sizes as they are told; where none is, the world's own."""
+    part = layout.parts["scale"]
+    if part.stop > part.start:
+        return sightings.numbers[:, part][:, 0].exp()
+    return nowhere.scale[0, :1].expand(len(sightings))
+
+
+def _handles(encoder: Encoder, sightings: Sightings, rays: Rays) -> Float[Tensor, "place 3"]:
+    """Where the objects' handles are in the world [m]."""
+    layout = encoder.layout
+    pixels = _pixels(layout, sightings)
+    depth = sightings.numbers[:, layout.parts["depth"]][:, 0].exp() * layout.typical_depth
     height = layout.world.position[1]
-    if not layout.upright:
+    if not layout.upright or height.high - height.low > _FIXED:
         return rays.eye + depth[:, None] * rays.directions(pixels)
-    lift = handle_height(layout.world)
-    up = depth.new_tensor([0.0, lift, 0.0])
-    if height.high - height.low > _FIXED:
-        return rays.eye + depth[:, None] * rays.directions(pixels) - up
-    met = rays.on_plane(pixels, depth, height.low + lift, (float(spread[0]), float(spread[1])))
-    return met - up
+    spread = (float(encoder.spread[0]), float(encoder.spread[1]))
+    return rays.on_plane(pixels, depth, height.low + handle_height(layout.world), spread)
 
 
 def _known(world: World, translation: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from inverse.encoder.network import NARROW, WIDE, Encoder, encoder_size
 from inverse.encoder.sighting import fitted, look, scene_of, sightings
 from inverse.encoder.stored import save_encoder
 from inverse.training.pictures import Pictures
-from inverse.training.trainer import Training, TrainingSettings, train
+from inverse.training.trainer import Training, TrainingSettings, facts_of, train
 from render.blur import blurred_squared_error
 from render.checks import check_name
 from render.differentiable import differentiable
@@ -208,9 +208,7 @@ def train_encoder(
             opened.enter_context(task)
         training = train(world, task, folder, settings, device=device, progress=progress)
     path = folder / "encoder.safetensors"
-    facts = {"command": command, "by": by, "seed": settings.seed, "pictures": training.pictures}
-    facts |= {"seconds": round(training.seconds), "figures": training.figures}
-    save_encoder(path, task.network.cpu(), facts)
+    save_encoder(path, task.network.cpu(), {"by": by, **facts_of(training, settings, command)})
     return training, [path]
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,7 +10,7 @@ from torch import Tensor
 from inverse.picture import write_picture
 from inverse.training.pictures import UNKNOWN, Pictures
 from inverse.training.pool import held_out
-from inverse.training.trainer import Training, TrainingSettings, train
+from inverse.training.trainer import Training, TrainingSettings, facts_of, train
 from render.surrogate import Imitator, save_imitator
 from scenes import World
 
@@ -102,7 +101,7 @@ def train_surrogate(
     training = train(world, task, folder, settings, device=device, progress=progress)
     network = task.network.cpu()
     files = [folder / "surrogate.safetensors", folder / "surrogate.png"]
-    save_imitator(files[0], network, world, _facts(training, settings, command))
+    save_imitator(files[0], network, world, facts_of(training, settings, command))
     held = held_out(world, _SHOWN, settings.pool.size, engine=settings.pool.engine, seed=settings.seed)
     write_picture(files[1], sheet(network, held))
     return training, files
@@ -117,18 +116,6 @@ def sheet(network: torch.nn.Module, held: Pictures) -> Float[Tensor, "row column
     drawn = network(held.scene)
     rows = (held.rgb, drawn, 0.5 + (drawn - held.rgb))
     return torch.cat([torch.cat(list(row), 1) for row in rows])
-
-
-def _facts(training: Training, settings: TrainingSettings, command: str) -> dict[str, Any]:
-    return {
-        "command": command,
-        "engine": settings.pool.engine,
-        "seed": settings.seed,
-        "pictures": training.pictures,
-        "seconds": round(training.seconds),
-        "held out": settings.held,
-        "figures": {name: round(value, 2) for name, value in training.figures.items()},
-    }
 
 
 def _decibels(squares: Float[Tensor, "picture"]) -> float:

@@ -244,6 +244,13 @@ class _Run:
         return int(facts["step"]), float(facts["seconds"])
 
 
+def facts_of(training: Training, settings: TrainingSettings, command: str) -> dict[str, Any]:
+    """What is noted beside the weights: how they were made and how good they are."""
+    facts = {"command": command, "engine": settings.pool.engine, "seed": settings.seed}
+    facts |= {"pictures": training.pictures, "seconds": round(training.seconds), "held out": settings.held}
+    return facts | {"figures": {name: round(value, 4) for name, value in training.figures.items()}}
+
+
 def rate_factor(step: int, settings: TrainingSettings) -> float:
     """The learning rate of a step, as a share of the largest."""
     cosine = 0.5 + 0.5 * math.cos(math.pi * step / settings.steps)
