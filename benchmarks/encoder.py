@@ -1,7 +1,7 @@
 """The encoder alone, at a glance: what it finds in pictures it was not trained on, of this engine and others.
 
     python benchmarks/encoder.py tabletop --count 500
-    python benchmarks/encoder.py tabletop --count 100 --kinds clean mitsuba noise_0.03 jpeg_50
+    python benchmarks/encoder.py tabletop --count 100 --kinds clean mitsuba "noise 0.03" "jpeg 50"
     python benchmarks/encoder.py tabletop --weights out/by-pictures/encoder.safetensors
 
 Counted are objects of which at least 40 pixels of a picture of 128 x 128 are seen; an object is found if the

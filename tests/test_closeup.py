@@ -1,5 +1,6 @@
 """The close-up: what is cut out, what it means, and that it learns."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,9 @@ def test_the_squares_hold_their_objects(name: str) -> None:
 @pytest.mark.parametrize("name", bundled_worlds())
 def test_a_true_answer_about_a_wrong_belief_gives_the_true_scene(name: str) -> None:
     world = World.load(name)
-    encoder, figures = Encoder(world), Figures()
-    encoder.spread.copy_(torch.tensor([1e-4, 0.05]))
+    encoder, closeup, figures = Encoder(world), CloseUp(world), Figures()
+    encoder.spread.copy_(torch.tensor([1e-3, 0.05]))  # of exact places
+    closeup.spread.copy_(torch.tensor([1e-6, 1e-6]))  # trusted alone
     torch.manual_seed(0)
     for seed in range(20):
         scene = sampled(world, 1, seed)
@@ -71,7 +73,8 @@ def test_a_true_answer_about_a_wrong_belief_gives_the_true_scene(name: str) -> N
             size=(size / (radii[belief.asset] * belief.scale / belief.depth)).log(),
             rotation=truth.numbers[:, encoder.layout.parts["rotation"]],
         )
-        guess = scene_of(encoder, corrected(encoder, truth, belief, told, squares))
+        seen = replace(truth, numbers=truth.numbers + 0.1)
+        guess = scene_of(encoder, corrected(encoder, closeup, seen, belief, told, squares))
         shown = torch.zeros(scene.slots)
         shown[labels.slot] = 1
         figures.add(world, scene, shown, guess, counted=1)

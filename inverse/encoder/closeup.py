@@ -43,7 +43,8 @@ class CloseUp(nn.Module):
         world: Its assets, and what is free, say which numbers there are.
 
     Attributes:
-        threshold, spread: As those of `Encoder`, of both together.
+        threshold: As that of `Encoder`, of both together.
+        spread: Standard deviations of the places [px] and of the logarithm of the sizes that it tells.
     """
 
     threshold: Tensor

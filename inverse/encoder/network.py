@@ -59,10 +59,9 @@ class Encoder(nn.Module):
         self.closeup: CloseUp | None = None
 
     def attach(self, closeup: CloseUp) -> None:
-        """Look again through it from now on; its threshold and its spreads are those of both together."""
+        """Look again through it from now on; its threshold is that of both together."""
         self.closeup = closeup
         self.threshold.copy_(closeup.threshold)
-        self.spread.copy_(closeup.spread)
 
     @staticmethod
     def widths_of(tensors: Mapping[str, Tensor]) -> tuple[int, int, int, int]:

@@ -122,7 +122,7 @@ def _closer(
         return seen
     belief = believed(encoder, seen)
     told, squares = closeup(rgb, torch.zeros_like(belief.asset), belief)
-    return corrected(encoder, seen, belief, told, squares)
+    return corrected(encoder, closeup, seen, belief, told, squares)
 
 
 def believed(encoder: Encoder, seen: Sightings) -> Belief:
@@ -134,25 +134,31 @@ def believed(encoder: Encoder, seen: Sightings) -> Belief:
     return Belief(seen.assets.argmax(1), pixels, depth, scale, rays)
 
 
-def corrected(encoder: Encoder, seen: Sightings, belief: Belief, told: Told, squares: Squares) -> Sightings:
-    """Sightings, corrected by what cut-outs tell.
+def corrected(
+    encoder: Encoder, closeup: CloseUp, seen: Sightings, belief: Belief, told: Told, squares: Squares
+) -> Sightings:
+    """Sightings and what cut-outs tell, each weighed by how sure it is.
 
     A cut-out tells how large an object looks, which is its size over its depth. The depth follows where the
     size is known; else the size follows from the depth of the place.
     """
     layout, parts, numbers = encoder.layout, encoder.layout.parts, seen.numbers.clone()
-    assets = seen.heat[:, None] * told.asset.softmax(-1)
+    assets = seen.assets * told.asset.softmax(-1)
+    assets = seen.heat[:, None] * assets / assets.sum(1, keepdim=True)
     radii = numbers.new_tensor([a.radius for a in layout.world.assets])
     looks = radii[belief.asset] * belief.scale / belief.depth * told.size.exp() / radii[assets.argmax(1)]
     pixels = squares.centre + told.offset * squares.side[:, None]
-    numbers[:, parts["offset"]] = pixels / STRIDE - seen.cell - 0.5
+    trust = encoder.spread.square() / (encoder.spread.square() + closeup.spread.square())
+    offset = pixels / STRIDE - seen.cell - 0.5
+    numbers[:, parts["offset"]] = torch.lerp(seen.numbers[:, parts["offset"]], offset, trust[0])
     numbers[:, parts["rotation"]] = told.rotation
     closer = replace(seen, numbers=numbers, assets=assets)
     if layout.world.scale.free:
         depth = belief.rays.pixels(_handles(encoder, closer, belief.rays))[1]
         numbers[:, parts["scale"]] = (looks * depth).clamp(min=1e-3).log()[:, None]
     else:
-        numbers[:, parts["depth"]] = (belief.scale / looks / layout.typical_depth).log()[:, None]
+        depth = (belief.scale / looks / layout.typical_depth).log()[:, None]
+        numbers[:, parts["depth"]] = torch.lerp(seen.numbers[:, parts["depth"]], depth, trust[1])
     return closer
 
 

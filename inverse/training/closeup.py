@@ -37,7 +37,6 @@ class CloseUpTask:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.network = CloseUp(encoder.layout.world)
-        self.network.spread.copy_(encoder.spread)
         self.encoder = encoder
 
     def loss(self, pictures: Pictures, progress: float) -> Tensor:
@@ -72,11 +71,9 @@ class CloseUpTask:
         return loss + 2.0 * rotation_loss(layout, told.rotation, labels, scene)
 
     def _watch_spread(self, places: Tensor, sizes: Tensor) -> None:
-        """Keep running spreads; where sizes are free, depths are still as well known as the encoder's."""
-        deviation = 1.4826 * places.abs().median()  # of a normal distribution's median deviation
-        self.network.spread[0].lerp_(deviation, _MOMENTUM)
-        if not self.network.layout.world.scale.free:
-            self.network.spread[1].lerp_(1.4826 * sizes.abs().median(), _MOMENTUM)
+        """Keep running spreads; medians, for a few are far off."""
+        now = 1.4826 * torch.stack([places.abs().median(), sizes.abs().median()])  # of a normal distribution
+        self.network.spread.lerp_(now, _MOMENTUM)
 
 
 def mistaken(layout: Layout, labels: Labels, scene: Scene, error: float = 1.0) -> Belief:
