@@ -18,7 +18,7 @@ from small_world import small_world
 from torch.testing import assert_close
 
 from inverse.cli import _parse
-from inverse.commands import _command_line
+from inverse.commands.recover import command_line
 from inverse.files import OutputError
 from inverse.picture import read_picture
 from inverse.recovery import FoundObject, Hypothesis, Recovery, Step
@@ -276,8 +276,8 @@ def test_a_report_is_light(recovery, tmp_path):
 )
 def test_the_command_is_said_as_it_was_typed(line):
     command = _parse(shlex.split(line)[1:])
-    assert sorted(shlex.split(_command_line(command))) == sorted(shlex.split(line))
-    assert _parse(shlex.split(_command_line(command))[1:]) == command
+    assert sorted(shlex.split(command_line(command))) == sorted(shlex.split(line))
+    assert _parse(shlex.split(command_line(command))[1:]) == command
 
 
 def test_nothing_is_left_where_a_folder_is_missing(recovery, tmp_path):
