@@ -22,7 +22,7 @@ def told_by_truth(encoder: Encoder, scene: Scene) -> Sightings:
     """What an encoder would see in the picture of one scene if it knew everything."""
     layout, parts = encoder.layout, encoder.layout.parts
     labels = labels_of(layout, scene, torch.ones_like(scene.asset, dtype=torch.bool), encoder.size)
-    cell = labels.place.long()
+    cell = labels.cell
     numbers = torch.zeros(len(cell), layout.channels)
     numbers[:, parts["offset"]] = labels.place - cell - 0.5
     numbers[:, parts["depth"]] = (labels.depth / layout.typical_depth).log()[:, None]
@@ -62,6 +62,20 @@ def test_the_truths_numbers_give_the_true_scene(name: str) -> None:
     assert max(figures.rotation) < 1e-2
     if figures.colour:
         assert max(figures.colour) < 1e-4
+
+
+def test_a_handle_beside_the_picture_is_told_by_the_nearest_cell() -> None:
+    """A van that reaches into the picture from the left; the middle of its foot is not in it."""
+    world = World.load("street")
+    encoder = Encoder(world)
+    scene = sampled(world, 1)
+    scene.asset[0] = torch.tensor([world.index("van"), *[-1] * (scene.slots - 1)])
+    scene.translation[0, 0] = torch.tensor([-4.0, 0.0, -8.0])
+    labels = labels_of(encoder.layout, scene, scene.asset >= 0, encoder.size)
+    assert labels.place[0, 0] < 0
+    assert labels.cell[0].tolist() == [0, int(labels.place[0, 1])]
+    guess = scene_of(encoder, told_by_truth(encoder, scene))
+    torch.testing.assert_close(guess.translation[0, 0], scene.translation[0, 0], atol=1e-3, rtol=0)
 
 
 def test_pixels_and_directions_are_each_others_inverse() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import roma
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse.encoder.layout import Layout
@@ -27,7 +27,8 @@ class Labels:
     Attributes:
         batch, slot: Which picture and which of its slots.
         asset: Index of the asset.
-        place: Where its handle is seen, in cells from the map's corner, [N, 2].
+        place: Where its handle is seen, in cells from the map's corner, [N, 2]; it may lie beside the map.
+        cell: Column and row of the cell that tells of it, the nearest to `place`, [N, 2].
         depth: Of the handle [m].
         rays: Its picture's camera.
         pixels: The handle's pixel, [N, 2].
@@ -37,6 +38,7 @@ class Labels:
     slot: Tensor
     asset: Tensor
     place: Float[Tensor, "object 2"]
+    cell: Int[Tensor, "object 2"]
     depth: Float[Tensor, "object"]
     rays: Rays
     pixels: Float[Tensor, "object 2"]
@@ -50,10 +52,12 @@ def labels_of(
     points = handles(layout.world, scene)
     batch, slot = ((scene.asset >= 0) & seen).nonzero(as_tuple=True)
     pixels, depth = rays[batch].pixels(points[batch, slot])
-    limits = pixels.new_tensor([size[1], size[0]])
-    inside = ((pixels > 0) & (pixels < limits)).all(-1) & (depth > 0)
-    batch, slot, pixels, depth = batch[inside], slot[inside], pixels[inside], depth[inside]
-    return Labels(batch, slot, scene.asset[batch, slot], pixels / STRIDE, depth, rays[batch], pixels)
+    ahead = depth > 0
+    batch, slot, pixels, depth = batch[ahead], slot[ahead], pixels[ahead], depth[ahead]
+    last = torch.tensor([size[1] // STRIDE - 1, size[0] // STRIDE - 1], device=pixels.device)
+    place = pixels / STRIDE
+    cell = torch.minimum(place.floor().long().clamp(min=0), last)
+    return Labels(batch, slot, scene.asset[batch, slot], place, cell, depth, rays[batch], pixels)
 
 
 def shown(pictures: Pictures) -> Bool[Tensor, "batch slot"]:
@@ -73,22 +77,21 @@ def label_loss(encoder: Encoder, pictures: Pictures) -> Tensor:
     heat, numbers, whole = encoder(pictures.rgb)
     size = (pictures.rgb.shape[1], pictures.rgb.shape[2])
     labels = labels_of(layout, pictures.scene, shown(pictures), size)
-    cell = labels.place.long()
-    at = numbers[labels.batch, :, cell[:, 1], cell[:, 0]]
-    loss = _focal(heat, labels, cell, _reach(layout, labels, pictures.scene))
+    at = numbers[labels.batch, :, labels.cell[:, 1], labels.cell[:, 0]]
+    loss = _focal(heat, labels, _reach(layout, labels, pictures.scene))
     loss = loss + (whole - layout.of_scene(layout.world.pack(pictures.scene))).square().sum(-1).mean()
-    return loss + number_loss(encoder, at, labels, cell, pictures.scene)
+    return loss + number_loss(encoder, at, labels, pictures.scene)
 
 
 def number_loss(
-    encoder: Encoder, at: Float[Tensor, "object channel"], labels: Labels, cell: Tensor, scene: Scene
+    encoder: Encoder, at: Float[Tensor, "object channel"], labels: Labels, scene: Scene
 ) -> Tensor:
     """Of the numbers of objects, read at their cells."""
     layout, parts = encoder.layout, encoder.layout.parts
     if not len(at):
         return at.sum()
     where = (labels.batch, labels.slot)
-    offset = labels.place - cell - 0.5
+    offset = labels.place - labels.cell - 0.5
     depth = (labels.depth / layout.typical_depth).log()
     loss = 2.0 * F.smooth_l1_loss(at[:, parts["offset"]], offset, beta=0.1)
     loss = loss + 2.0 * F.smooth_l1_loss(at[:, parts["depth"]][:, 0], depth, beta=0.05)
@@ -140,12 +143,13 @@ def _turned_loss(symmetry: Symmetry, told: Tensor, truth: Tensor) -> Float[Tenso
     return F.smooth_l1_loss(given, wanted, reduction="none").mean((-1, -2)).amin(1)
 
 
-def _focal(heat: Tensor, labels: Labels, cell: Tensor, reach: Tensor) -> Tensor:
+def _focal(heat: Tensor, labels: Labels, reach: Tensor) -> Tensor:
     """Focal loss, cells beside an object's punished less (penalty-reduced, CornerNet, Law and Deng 2018)."""
     height, width = heat.shape[2:]
     rows = torch.arange(height, device=heat.device)[None, :, None]
     columns = torch.arange(width, device=heat.device)[None, None]
-    squares = (columns - cell[:, 0, None, None]).square() + (rows - cell[:, 1, None, None]).square()
+    cell = labels.cell[:, :, None, None]
+    squares = (columns - cell[:, 0]).square() + (rows - cell[:, 1]).square()
     bumps = torch.exp(-squares / (2.0 * reach.square())[:, None, None])
     target = torch.zeros_like(heat)
     for slot in labels.slot.unique().tolist():  # of one slot each picture has one object: no two meet
