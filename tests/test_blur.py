@@ -63,7 +63,7 @@ def test_zero_width_changes_nothing():
 
 @pytest.mark.parametrize("sigma", [DIRECT, RECURSIVE, 60.0])
 def test_float32_close_to_float64(sigma):
-    """Wide recursions cancel: with a float32 state the error would be 1e-2 at 40 px."""
+    """A recursion over four lags cancels: in float32 its error would be 1e-2 at 40 px."""
     image = noise(1, 70, 50, 3)
     got = gaussian_blur(image.float(), sigma).double()
     assert (got - gaussian_blur(image, sigma)).norm() < 1e-6 * image.norm()

@@ -5,11 +5,13 @@ Pictures are seen as rows of numbers, a row's pixels and their channels one afte
 
 Direct: y[n] = sum of weights[k] x[n + k - reach].
 
-Recursive (Young, van Vliet), with zero initial state:
-    w[n] = s x[n] + a1 w[n-1] + ... + a4 w[n-4]        forwards:  w = F x
-    y[n] = s w[n] + a1 y[n+1] + ... + a4 y[n+4]        backwards: y = F^T w
-so y = F^T F x: the blur is symmetric and its own adjoint. w does not end with the image: what its tail beyond
-the last pixel gives back is linear in the last four w (Triggs and Sdika 2006), the matrix `tail`.
+Recursive (Young, van Vliet): two sections of second order, one after the other, with zero initial state,
+    d1[n] = c1 d1[n-1] + s1 (x[n] - u1[n-1]),        u1[n] = u1[n-1] + d1[n]
+    d2[n] = c2 d2[n-1] + s2 (u1[n] - u2[n-1]),       u2[n] = u2[n-1] + d2[n]
+forwards, u2 = F x, then the same backwards, y = F^T u2: so y = F^T F x, the blur is symmetric and its own
+adjoint. In steps d towards the input, little is lost to rounding, as would be in four lags of the result.
+u2 does not end with the image: what its tail beyond the last pixel gives back is linear in the last u1, d1,
+u2, d2 (Triggs and Sdika 2006), the matrix `tail`.
 """
 
 import functools
@@ -23,10 +25,8 @@ from render.reading import reader
 
 @functools.cache
 def kernels(real: Any, lanes: int) -> SimpleNamespace:
-    """Build the kernels for a scalar type and how many numbers a work item takes."""
+    """Build the direct kernels for a scalar type and how many numbers a work item takes."""
     vec = wp.types.vector(length=lanes, dtype=real)
-    # for wide blurs the coefficients nearly cancel: a float32 state would be 1 % off at 40 px
-    wide = wp.types.vector(length=lanes, dtype=wp.float64)
     read = reader(real)
     lane = f"reinterpret_cast<wp::vec_t<{lanes}, wp::{real.__name__}>&>(row.data[i])"
 
@@ -81,15 +81,42 @@ def kernels(real: Any, lanes: int) -> SimpleNamespace:
             k += 1
         write_lanes(y[n, first_row + line], block * lanes, total)
 
+    return SimpleNamespace(direct_columns=direct_columns, direct_rows=direct_rows)
+
+
+@functools.cache
+def recursion(real: Any, lines: int, lanes: int) -> SimpleNamespace:
+    """Build the recursive kernel and the types of its coefficients.
+
+    Args:
+        real: Scalar type.
+        lines: How many lines a work item filters side by side: one alone waits for its own last result.
+        lanes: How many neighbouring numbers of each.
+    """
+    vec = wp.types.vector(length=lines * lanes, dtype=real)
+    vec4 = wp.types.vector(length=4, dtype=real)
+    mat44 = wp.types.matrix(shape=(4, 4), dtype=real)
+    each = f"for (int l = 0; l < {lines}; ++l) for (int k = 0; k < {lanes}; ++k)"
+
+    @wp.func_native(f"""
+        wp::vec_t<{lines * lanes}, wp::{real.__name__}> value;
+        {each} value[l * {lanes} + k] = row.data[i + l * apart + k];
+        return value;
+    """)
+    def read_lines(row: wp.array(dtype=real), i: wp.int32, apart: wp.int32) -> vec: ...
+
+    @wp.func_native(f"{each} row.data[i + l * apart + k] = value[l * {lanes} + k];")
+    def write_lines(row: wp.array(dtype=real), i: wp.int32, apart: wp.int32, value: vec): ...
+
     @wp.kernel(module="unique", enable_backward=False)  # the blur is its own adjoint
     def recursive(
         # in
         x: wp.array2d[real],  # a picture in a row
-        s: wp.float64,
-        a: wp.vec4d,
-        tail: wp.mat44d,
+        c: vec4,  # c1, s1, c2, s2
+        tail: mat44,
         count: wp.int32,  # pixels along the axis, `step` numbers apart
         step: wp.int32,
+        apart: wp.int32,  # numbers from one line to the next
         spacing: wp.int32,  # numbers from one work item's to the next one's
         first_image: wp.int32,
         first_item: wp.int32,
@@ -101,31 +128,29 @@ def kernels(real: Any, lanes: int) -> SimpleNamespace:
         target = y[first_image + image]
         i = (first_item + item) * spacing
         n = wp.int32(0)
-        w1 = wide()
-        w2 = wide()
-        w3 = wide()
-        w4 = wide()
+        u1 = vec()
+        d1 = vec()
+        u2 = vec()
+        d2 = vec()
         while n < count:
-            w = s * wide(read_lanes(source, i)) + a[3] * w4 + a[2] * w3 + a[1] * w2 + a[0] * w1
-            write_lanes(target, i, vec(w))
-            w4 = w3
-            w3 = w2
-            w2 = w1
-            w1 = w
+            d1 = c[0] * d1 + c[1] * (read_lines(source, i, apart) - u1)
+            u1 += d1
+            d2 = c[2] * d2 + c[3] * (u1 - u2)
+            u2 += d2
+            write_lines(target, i, apart, u2)
             i += step
             n += 1
-        y1 = tail[0, 0] * w1 + tail[0, 1] * w2 + tail[0, 2] * w3 + tail[0, 3] * w4
-        y2 = tail[1, 0] * w1 + tail[1, 1] * w2 + tail[1, 2] * w3 + tail[1, 3] * w4
-        y3 = tail[2, 0] * w1 + tail[2, 1] * w2 + tail[2, 2] * w3 + tail[2, 3] * w4
-        y4 = tail[3, 0] * w1 + tail[3, 1] * w2 + tail[3, 2] * w3 + tail[3, 3] * w4
+        y1 = tail[0, 0] * u1 + tail[0, 1] * d1 + tail[0, 2] * u2 + tail[0, 3] * d2
+        e1 = tail[1, 0] * u1 + tail[1, 1] * d1 + tail[1, 2] * u2 + tail[1, 3] * d2
+        y2 = tail[2, 0] * u1 + tail[2, 1] * d1 + tail[2, 2] * u2 + tail[2, 3] * d2
+        e2 = tail[3, 0] * u1 + tail[3, 1] * d1 + tail[3, 2] * u2 + tail[3, 3] * d2
         while n > 0:
             i -= step
             n -= 1
-            v = s * wide(read_lanes(target, i)) + a[3] * y4 + a[2] * y3 + a[1] * y2 + a[0] * y1
-            write_lanes(target, i, vec(v))
-            y4 = y3
-            y3 = y2
-            y2 = y1
-            y1 = v
+            e1 = c[0] * e1 + c[1] * (read_lines(target, i, apart) - y1)
+            y1 += e1
+            e2 = c[2] * e2 + c[3] * (y1 - y2)
+            y2 += e2
+            write_lines(target, i, apart, y2)
 
-    return SimpleNamespace(direct_columns=direct_columns, direct_rows=direct_rows, recursive=recursive)
+    return SimpleNamespace(recursive=recursive, vec4=vec4, mat44=mat44)

@@ -11,11 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from render.blur.kernels import kernels
+from render.blur.kernels import kernels, recursion
 from render.compilation import load_unique
 from render.launch import REAL, argument, in_threads, launch, part, shares, signed, thread_count
 
 RECURSIVE_FROM = 3.0  # [px]; below, the recursive filter strays and a convolution is as quick
+_LINES = (
+    4,
+    2,
+    1,
+)  # of a picture that a work item filters side by side on a CPU, by what divides their number
 
 
 def gaussian_blur(
@@ -177,10 +182,14 @@ def _filtered(image: Tensor, sigma: float) -> Tensor:
     """Rows, a pixel's channels at a time, then columns, in blocks."""
     _, height, width, channels = image.shape
     numbers = width * channels
-    lanes = _lanes(numbers, image.device)
     result = torch.empty_like(image)
-    _recursive(image, result, sigma, lanes=channels, count=width, step=channels, spacing=numbers)
-    _recursive(result, result, sigma, lanes=lanes, count=height, step=numbers, spacing=lanes)
+    lines = next(n for n in _LINES if height % n == 0) if image.device.type == "cpu" else 1
+    places = [width, channels, numbers, lines * numbers]
+    k = recursion(REAL[image.dtype], lines, channels)
+    _recursive(k, image, result, sigma, items=height // lines, places=places)
+    lanes = _lanes(numbers, image.device)
+    k = recursion(REAL[image.dtype], 1, lanes)
+    _recursive(k, result, result, sigma, items=numbers // lanes, places=[height, numbers, 0, lanes])
     return result
 
 
@@ -191,27 +200,24 @@ def _lanes(numbers: int, device: torch.device, most: int = 32) -> int:
     return next(n for n in (64, 48, 32, 24, 16, 12, 8, 4, 2, 1) if n <= most and numbers % n == 0)
 
 
-def _recursive(
-    x: Tensor, y: Tensor, sigma: float, *, lanes: int, count: int, step: int, spacing: int
-) -> None:
+def _recursive(k: Any, x: Tensor, y: Tensor, sigma: float, *, items: int, places: list[int]) -> None:
     """Blur pictures along an axis into y, which may be x.
 
     Args:
+        k: The kernel and its types, of `recursion`.
         x: [B, H, W, C].
         y: The result.
         sigma: Width [px].
-        lanes: How many neighbouring numbers a work item filters side by side.
-        count: Pixels along the axis.
-        step: Numbers from one pixel to the next.
-        spacing: Numbers from one work item to the next.
+        items: Work items of a picture.
+        places: Where they find their pixels: the kernel's `count`, `step`, `apart`, `spacing`.
     """
-    k = kernels(REAL[x.dtype], lanes)
-    load_unique(kernels.__module__, (k.recursive,), str(x.device))
-    pictures, items = len(x), x[0].numel() // (count * lanes)
+    load_unique(recursion.__module__, (k.recursive,), str(x.device))
+    pictures = len(x)
     by_picture = pictures >= items  # what host threads share
     threads = min(max(pictures, items), thread_count(x.device, numbers=x.numel()))
     given, out = argument(x.view(pictures, -1)), argument(y.view(pictures, -1))
-    constants = [*_recursion(sigma), count, step, spacing]
+    coefficients, tail = _coefficients(sigma)
+    constants = [k.vec4(*coefficients), k.mat44(*tail), *places]
 
     def run(index: int) -> None:
         first, last = part(index, threads, pictures if by_picture else items)
@@ -233,11 +239,12 @@ def _weights(sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 @functools.lru_cache(maxsize=256)
-def _recursion(sigma: float) -> tuple[float, Any, Any]:
-    """Coefficients s, (a1, ..., a4) of the recursion, and the rows of its tail matrix.
+def _coefficients(sigma: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Coefficients c1, s1, c2, s2 of the recursion, and the rows of its tail matrix.
 
     The poles 1/d are van Vliet's fourth-order fit to a Gaussian of 2 px, drawn out: d becomes d^(1/q), with
-    the q that gives the variance sum 2 d / (d - 1)^2 = sigma^2 exactly.
+    the q that gives the variance sum 2 d / (d - 1)^2 = sigma^2 exactly. A section of poles p and conj(p) has
+    c = |p|^2 and s = |1 - p|^2.
     """
     poles = np.array([1.13228 + 1.28114j, 1.13228 - 1.28114j, 1.78534 + 0.46763j, 1.78534 - 0.46763j])
     low, high = 0.1 * sigma, 2.0 * sigma  # of q, which is near sigma / 2; the variance grows with it
@@ -246,20 +253,23 @@ def _recursion(sigma: float) -> tuple[float, Any, Any]:
         d = poles ** (1.0 / q)
         variance = (2.0 * d / (d - 1.0) ** 2).sum().real
         low, high = (q, high) if variance < sigma * sigma else (low, q)
-    a = -np.poly(1.0 / d).real[1:]
-    s = 1.0 - a.sum()  # so that constants pass unchanged
-    return float(s), wp.vec4d(*a.tolist()), wp.mat44d(*_tail(s, a))
+    c1, c2 = np.abs(1.0 / d[::2]) ** 2
+    s1, s2 = np.abs(1.0 - 1.0 / d[::2]) ** 2
+    sections = float(c1), float(s1), float(c2), float(s2)
+    return sections, _tail(*sections)
 
 
-def _tail(s: float, a: np.ndarray) -> tuple[float, ...]:
-    """Matrix from w[N-1], ..., w[N-4] to y[N], ..., y[N+3], for an image that ends before N.
+def _tail(c1: float, s1: float, c2: float, s2: float) -> tuple[float, ...]:
+    """Matrix from the state at the last pixel, (u1, d1, u2, d2), to that of the way back, just beyond it.
 
-    Beyond the image the state z[n] = (w[n], ..., w[n-3]) runs free, z[n+1] = A z[n], and y[n] = t . z[n] with
-    one row t, for which the backward recursion says t = s e1 + a1 t A + ... + a4 t A^4.
+    Beyond the image the state z runs free, z[n+1] = A z[n], and the way back has r[n] = A r[n+1] + b u2[n].
+    With r[n] = T z[n-1] everywhere beyond, T = (A T + B) A, where B z = b u2.
     """
-    advance = np.eye(4, k=-1)
-    advance[0] = a
-    power = [np.linalg.matrix_power(advance, k) for k in range(5)]
-    step = power[0] - sum(a[k] * power[k + 1] for k in range(4))
-    t = np.linalg.solve(step.T, [s, 0.0, 0.0, 0.0])
-    return tuple(np.concatenate([t @ power[k] for k in range(1, 5)]).tolist())
+    first = np.array([[1.0 - s1, c1, 0.0, 0.0], [-s1, c1, 0.0, 0.0]])  # u1, d1
+    second = np.array([[0.0, 0.0, -s2, c2]]) + s2 * first[0]  # d2, of the new u1
+    advance = np.vstack([first, second + np.eye(4)[2], second])
+    gain = np.array([s1, s1, s1 * s2, s1 * s2])
+    into = np.outer(gain, np.eye(4)[2])
+    # row by row, vec(A T A) = (A x A^T) vec(T)
+    t = np.linalg.solve(np.eye(16) - np.kron(advance, advance.T), (into @ advance).reshape(-1))
+    return tuple(t.tolist())
