@@ -248,7 +248,10 @@ def facts_of(training: Training, settings: TrainingSettings, command: str) -> di
     """What is noted beside the weights: how they were made and how good they are."""
     facts = {"command": command, "engine": settings.pool.engine, "seed": settings.seed}
     facts |= {"pictures": training.pictures, "seconds": round(training.seconds), "held out": settings.held}
-    return facts | {"figures": {name: round(value, 4) for name, value in training.figures.items()}}
+    figures = {
+        n: round(v, 4) for n, v in training.figures.items() if math.isfinite(v)
+    }  # of what the world has
+    return facts | {"figures": figures}
 
 
 def rate_factor(step: int, settings: TrainingSettings) -> float:
