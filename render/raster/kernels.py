@@ -29,9 +29,18 @@ write_depth = writer(wp.float32)
 write_weights = writer(wp.vec3)
 
 
-@wp.func_native("wp::atomic_max(row.data + i, value);")
-def raise_key(row: wp.array(dtype=wp.int64), i: int, value: wp.int64):
-    """Let key i of a row be at least `value`."""
+@wp.func_native("""
+#if defined(__CUDA_ARCH__)
+    if (seen)
+        atomicMax(reinterpret_cast<long long*>(row.data + i), value);
+#else
+    const wp::int64 old = row.data[i];
+    const wp::int64 here = value & -wp::int64(seen);
+    row.data[i] = here > old ? here : old;
+#endif
+""")
+def raise_key(row: wp.array(dtype=wp.int64), i: int, value: wp.int64, seen: wp.bool):
+    """Let key i of a row be at least `value` where that is `seen`; on a CPU without a branch."""
 
 
 @wp.struct
@@ -88,10 +97,40 @@ def last_pixel(high: float):
     return int(wp.floor(high - 0.5))
 
 
+@wp.struct
+class Side:
+    """Line of an edge, x by y, and how far from it, to the left and right, its triangle may have pixels."""
+
+    x: float
+    y: float
+    slope: float
+    low: float
+    high: float
+
+
 @wp.func
-def crossing(a: wp.vec3, b: wp.vec3, py: float):
-    """Find x where the line ab crosses the height py; only for edges that are not level."""
-    return a[0] + (py - a[1]) * (b[0] - a[0]) / (b[1] - a[1])
+def side(a: wp.vec3, b: wp.vec3, sign: float):
+    """Side ab of a triangle whose area has the given sign, one pixel generous; a level one bounds nothing."""
+    s = Side()
+    s.x = a[0] - 0.5
+    s.y = a[1]
+    s.low = -HUGE
+    s.high = HUGE
+    rise = (b[1] - a[1]) * sign
+    if wp.abs(rise) > 1.0e-3:
+        s.slope = (b[0] - a[0]) / (b[1] - a[1])
+        slack = 1.0 + 1.0e-6 * wp.abs(b[0] - a[0])
+        if rise < 0.0:
+            s.low = -slack
+        else:
+            s.high = slack
+    return s
+
+
+@wp.func
+def crossing(s: Side, py: float):
+    """Find the pixel where a side crosses the height py."""
+    return s.x + (py - s.y) * s.slope
 
 
 @wp.kernel
@@ -148,33 +187,27 @@ def cover(
     eb = edge(c, a, w[2], w[0], sign)
     ec = edge(a, b, w[0], w[1], sign)
     low_bits = wp.int64(LAST - f)
+    wide = x1 - x0 > 6
+    side_a = Side()
+    side_b = Side()
+    side_c = Side()
+    if wide:
+        side_a = side(b, c, sign)
+        side_b = side(c, a, sign)
+        side_c = side(a, b, sign)
     y = int(y0)
     while y <= y1:
         py = float(y) + 0.5
         left = int(x0)
         right = int(x1)
-        if x1 - x0 > 6:  # narrow the row to what may be inside, one pixel generous
-            low = float(x0)
-            high = float(x1)
-            for k in range(3):
-                u = a
-                v = b
-                if k == 1:
-                    u = b
-                    v = c
-                if k == 2:
-                    u = c
-                    v = a
-                rise = (v[1] - u[1]) * sign
-                if wp.abs(rise) > 1.0e-3:
-                    at = crossing(u, v, py) - 0.5
-                    slack = 1.0 + 1.0e-6 * wp.abs(v[0] - u[0])
-                    if rise < 0.0:
-                        low = wp.max(low, at - slack)
-                    else:
-                        high = wp.min(high, at + slack)
-            left = int(wp.floor(wp.min(low, float(width))))
-            right = wp.min(x1, int(wp.ceil(wp.max(high, -1.0))))
+        if wide:  # narrow the row to what may be inside
+            at_a = crossing(side_a, py)
+            at_b = crossing(side_b, py)
+            at_c = crossing(side_c, py)
+            low = wp.max(at_a + side_a.low, wp.max(at_b + side_b.low, at_c + side_c.low))
+            high = wp.min(at_a + side_a.high, wp.min(at_b + side_b.high, at_c + side_c.high))
+            left = int(wp.floor(wp.clamp(low, float(x0), float(width))))
+            right = int(wp.ceil(wp.clamp(high, -1.0, float(x1))))
         keys = key[n, y]
         rise_a = ea.dx * (py - ea.y)
         rise_b = eb.dx * (py - eb.y)
@@ -185,13 +218,12 @@ def cover(
             wa = inside(ea, px, rise_a)
             wb = inside(eb, px, rise_b)
             wc = inside(ec, px, rise_c)
-            total = wa + wb + wc
-            if wp.min(wa, wp.min(wb, wc)) >= 0.0 and total > 0.0:
-                # Not by the plane's slopes: of a triangle that reaches the near plane, thousands of pixels
-                # away, they are too coarse in float32. The weights are not, where it is seen.
-                z = (wa * a[2] + wb * b[2] + wc * c[2]) / total
-                if z < HUGE:
-                    raise_key(keys, x, (wp.int64(wp.cast(z, wp.int32)) << wp.int64(32)) | low_bits)
+            # Not by the plane's slopes: of a triangle that reaches the near plane, thousands of pixels
+            # away, they are too coarse in float32. The weights are not, where it is seen.
+            z = (wa * a[2] + wb * b[2] + wc * c[2]) / (wa + wb + wc)
+            seen = wa >= 0.0 and wb >= 0.0 and wc >= 0.0 and z < HUGE
+            nearness = (wp.int64(wp.cast(z, wp.int32)) << wp.int64(32)) | low_bits
+            raise_key(keys, x, nearness, seen)
             x += 1
         y += chunks
 
