@@ -93,13 +93,15 @@ def recursion(real: Any, lines: int, lanes: int) -> SimpleNamespace:
         lines: How many lines a work item filters side by side: one alone waits for its own last result.
         lanes: How many neighbouring numbers of each.
     """
-    vec = wp.types.vector(length=lines * lanes, dtype=real)
+    # short vectors are taken apart by compilers into numbers, longer ones kept in vector registers
+    held = lanes if lines == 1 else max(32, lines * lanes)
+    vec = wp.types.vector(length=held, dtype=real)
     vec4 = wp.types.vector(length=4, dtype=real)
     mat44 = wp.types.matrix(shape=(4, 4), dtype=real)
     each = f"for (int l = 0; l < {lines}; ++l) for (int k = 0; k < {lanes}; ++k)"
 
     @wp.func_native(f"""
-        wp::vec_t<{lines * lanes}, wp::{real.__name__}> value;
+        wp::vec_t<{held}, wp::{real.__name__}> value;
         {each} value[l * {lanes} + k] = row.data[i + l * apart + k];
         return value;
     """)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import warp as wp
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -16,11 +15,6 @@ from render.compilation import load_unique
 from render.launch import REAL, argument, in_threads, launch, part, shares, signed, thread_count
 
 RECURSIVE_FROM = 3.0  # [px]; below, the recursive filter strays and a convolution is as quick
-_LINES = (
-    4,
-    2,
-    1,
-)  # of a picture that a work item filters side by side on a CPU, by what divides their number
 
 
 def gaussian_blur(
@@ -183,17 +177,22 @@ def _filtered(image: Tensor, sigma: float) -> Tensor:
     _, height, width, channels = image.shape
     numbers = width * channels
     result = torch.empty_like(image)
-    lines = next(n for n in _LINES if height % n == 0) if image.device.type == "cpu" else 1
+    lines = _lines(height, image.device)
     places = [width, channels, numbers, lines * numbers]
     k = recursion(REAL[image.dtype], lines, channels)
     _recursive(k, image, result, sigma, items=height // lines, places=places)
-    lanes = _lanes(numbers, image.device)
+    lanes = _lanes(numbers, image.device, most=64)
     k = recursion(REAL[image.dtype], 1, lanes)
     _recursive(k, result, result, sigma, items=numbers // lanes, places=[height, numbers, 0, lanes])
     return result
 
 
-def _lanes(numbers: int, device: torch.device, most: int = 32) -> int:
+def _lines(height: int, device: torch.device) -> int:
+    """How many rows one work item filters at once: alone, one waits for its own last result. On a GPU one."""
+    return 1 if device.type == "cuda" else next(n for n in (8, 4, 2, 1) if height % n == 0)
+
+
+def _lanes(numbers: int, device: torch.device, *, most: int) -> int:
     """How many numbers of a row one work item filters at once: cache lines; a GPU reads best one each."""
     if device.type == "cuda":
         return 1
