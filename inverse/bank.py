@@ -1,6 +1,7 @@
 """Bank: sketches of every asset all over the world's ranges, scored against a picture in one pass."""
 
 import math
+from functools import cached_property
 
 import numpy as np
 import roma
@@ -17,7 +18,7 @@ _MOST = 120_000  # candidates of one bank
 
 
 class Bank:
-    """All candidates of a world on a grid of its free moves, sketched once for a camera."""
+    """All candidates of a world on a grid of its free moves, sketched at most once for a camera."""
 
     def __init__(
         self, sketcher: Sketcher, world: World, moves: Moves, pinhole: Pinhole, view: View, *, seed: int = 0
@@ -41,8 +42,12 @@ class Bank:
         self.candidates = grid
         self.middle = torch.stack([x[seen], y[seen]], -1)  # of each candidate, in the view [px]
         self._pinhole, self._window = pinhole, window
-        self.footprints = self._draw(grid, view, window)
         self._shaded: tuple[tuple[float, ...], Tensor] | None = None
+
+    @cached_property
+    def footprints(self) -> Footprints:
+        """Of all candidates. It costs seconds: as long as nobody asks for all, parts are drawn anew."""
+        return self._draw(self.candidates, self.view, self._window)
 
     def _draw(self, c: Candidates, view: View, window: int) -> Footprints:
         """Footprints of candidates, each sketched into a window of its own."""
@@ -71,6 +76,9 @@ class Bank:
         self, lamp: Lamp, target: Target, rest: Rest, chosen: Tensor | None = None
     ) -> Float[Tensor, "candidate"]:
         """Change of the number of wrong pixels that each (or each `chosen`) candidate brings."""
+        if chosen is not None and "footprints" not in self.__dict__:
+            some = self._draw(self.candidates[chosen], self.view, self._window)
+            return self.sketcher.score(some, self.sketcher.shade(some, lamp), None, target, rest)
         key = (*[float(v) for v in lamp.direction], lamp.intensity, lamp.ambient)
         if self._shaded is None or self._shaded[0] != key:
             self._shaded = (key, self.sketcher.shade(self.footprints, lamp))

@@ -1,7 +1,7 @@
 """Glance: the scene that the encoder sees, corrected by the engine's own pictures of what else it may be."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import roma
@@ -29,6 +29,7 @@ class GlanceSettings:
     turns: int = 6  # headings tried of an object whose turns show
     doubt: float = 6.0  # what another asset costs for each factor e by which its heat is lower
     object_price: float = 4.0  # what one more object must save
+    polished: int = 2  # readings of a place that are refined, in small pictures
 
 
 class Glance:
@@ -73,17 +74,26 @@ class Glance:
                 scene, cost = others[best], costs[best : best + 1]
         return scene
 
-    def reconsider(self, judge: Judge, rough: Judge, fit: Fit, wrong: dict[int, float]) -> Fit:
-        """The fit with other assets where it is wrong, and with objects at doubtful places.
+    def reconsider(
+        self, judge: Judge, rough: Judge, fit: Fit, wrong: Callable[[Fit], dict[int, float]]
+    ) -> Fit:
+        """The fit with objects at doubtful places, and with other assets where it is wrong.
 
         Args:
             judge: Decides.
             rough: Of the same picture, smaller: where other readings are refined.
             fit: What was made of `first`.
-            wrong: Wrong pixels near each slot that is worth another look.
+            wrong: Tells of a fit the wrong pixels near each slot that is worth another look.
         """
-        for slot in sorted(wrong, key=lambda s: -wrong[s]):
-            fit = self._better(judge, rough, fit, slot, list(self._others(fit, slot)))
+        fit = self._with_doubtful(judge, rough, fit)
+        slots = wrong(fit)
+        for slot in sorted(slots, key=lambda s: -slots[s]):
+            if left := wrong(fit).get(slot):  # another slot's change may have put it right
+                fit = self._better(judge, rough, fit, slot, list(self._others(fit, slot)), left)
+        return fit
+
+    def _with_doubtful(self, judge: Judge, rough: Judge, fit: Fit) -> Fit:
+        """The fit with objects at doubtful places that make it better."""
         empty = (fit.scene.asset[0] < 0).nonzero()[:, 0].tolist()
         spare = [p for p in range(len(self.seen)) if p not in self._place.values()]
         for place in spare[: 2 * len(empty)]:
@@ -92,7 +102,7 @@ class Glance:
             asset = int(self.seen.assets[place].argmax())
             price = self.settings.object_price
             read = self._read(fit.scene, empty[0], place, asset)
-            trial = self._better(judge, rough, fit, empty[0], [(s, price) for s in read])
+            trial = self._better(judge, rough, fit, empty[0], [(s, price) for s in read], 0.0)
             if trial is not fit:
                 self._place[empty.pop(0)] = place
                 fit = trial
@@ -132,23 +142,35 @@ class Glance:
         return [_turned(changed, slot, turn) for turn in self._turns(asset)]
 
     def _better(
-        self, judge: Judge, rough: Judge, fit: Fit, slot: int, others: list[tuple[Scene, float]]
+        self,
+        judge: Judge,
+        rough: Judge,
+        fit: Fit,
+        slot: int,
+        others: list[tuple[Scene, float]],
+        wrong: float,
     ) -> Fit:
-        """The best of the other scenes, its object refined, if it is better than the fit; else the fit."""
+        """The best of the other scenes, its object refined, if it is better than the fit; else the fit.
+
+        On the way a scene may be worse: by some of the `wrong` pixels that it might put right.
+        """
         if not others:
             return fit
-        prices = torch.tensor([price for _, price in others])
-        costs = rough.costs(stack([scene for scene, _ in others]))
-        own = of_slot(self.world, slot)
-        trials = []
-        for k in (costs + prices).argsort()[:3].tolist():
-            trial = rough.polish(rough.fit(others[k][0]), free=own, iterations=4, pixels=1.0)
-            trials.append((judge.fit(trial.scene), float(prices[k])))
-        trial, price = min(trials, key=lambda t: t[0].total + t[1])
-        if trial.total + price > 1.5 * fit.total:
+        own, share = of_slot(self.world, slot), rough.evidence.image.numel() / judge.evidence.image.numel()
+        now = rough.fit(fit.scene).total
+        prices = share * torch.tensor([price for _, price in others])
+        costs = rough.costs(stack([scene for scene, _ in others])) + prices
+        best, least = -1, now + 0.5 * share * wrong
+        for k in costs.argsort()[: self.settings.polished].tolist():
+            if costs[k] > now + 3.0 * share * wrong:
+                break
+            trial = rough.polish(rough.fit(others[k][0]), free=own, iterations=3, pixels=1.0)
+            if trial.total + float(prices[k]) < least:
+                best, least, scene = k, trial.total + float(prices[k]), trial.scene
+        if best < 0:
             return fit
-        trial = judge.polish(trial, free=own, iterations=3)
-        if trial.total + price >= fit.total:
+        trial = judge.polish(judge.fit(scene), free=own, iterations=3)
+        if trial.total + others[best][1] >= fit.total:
             return fit
         judge.note("another look", trial)
         return trial

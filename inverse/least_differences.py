@@ -20,6 +20,8 @@ _BATCH = 32  # scenes drawn per call
 _DAMPINGS = (0.1, 1.0, 10.0)
 _WIDENINGS = (1.0, 4.0)  # of tau in the weights: rho's own, and one under which misplaced edges still pull
 _SMOOTH = {"colour": 0.02, "light": 0.04, "background": 0.02}  # steps of entries that move no outline
+_TURNS = ("light.azimuth", "light.elevation")  # move the outlines of shadows
+_STEADY = 0.05  # of all that was gained: what a step must gain for another with the same Jacobian
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +125,7 @@ class Judge:
         lookup = {f"object{s}.{name}": float(per_slot[s, k]) for s in slots for k, name in enumerate(names)}
         width = pixels / self.evidence.size[1]
         lookup |= {"camera.azimuth": width, "camera.elevation": width}
+        lookup |= dict.fromkeys(_TURNS, 0.03)
         lookup["camera.distance"] = width * float(scene.camera.translation[0].norm().clamp_min(0.1))
         lookup["camera.focal"] = width * float(scene.camera.focal[0, 1])
         return torch.tensor(
@@ -140,8 +143,9 @@ class Judge:
         """Levenberg-Marquardt on theta.
 
         The Jacobian is made of central differences of the engine's pictures for what moves outlines, of
-        one-sided ones for colours and light. Several dampings are tried at once, with the weights of rho and
-        of a wider rho.
+        one-sided ones for colours and strengths of light. It serves for several steps as long as these gain
+        and together cost no more than it does (Shamanskii 1967). Several dampings are tried at once, with the
+        weights of rho and of a wider rho.
 
         Args:
             start: Where to begin.
@@ -152,51 +156,64 @@ class Judge:
         Returns:
             The best fit met; never worse than `start`.
         """
-        best, damping, stuck = start, 1e-2, False
+        best, damping = start, 1e-2
         columns = self._columns(start.scene, free)
         if len(columns) == 0:
             return start
         for _ in range(iterations):
-            if not stuck:
-                normals = self._normals(best, columns, pixels)
-            theta = self.world.pack(best.scene)[0]
-            limit = 5.0 * self.steps(best.scene, pixels)[columns]
-            trials = []
-            for normal, descent in normals:
-                # what lies at the end of its range and wants out stays there, so that the others do not count
-                # on it
-                stays = self._outward(theta, columns, descent)
-                descent = torch.where(stays, 0.0, descent)
-                for factor in _DAMPINGS:
-                    damped = normal + torch.diag(normal.diagonal() * damping * factor + 1e-9)
-                    damped[stays], damped[:, stays] = 0.0, 0.0
-                    step = -torch.linalg.solve(damped + torch.diag(stays.float()), descent)
-                    trial = theta.clone()
-                    trial[columns] += torch.maximum(torch.minimum(step, limit), -limit)
-                    trials.append(self._clamp(trial))
-            scenes = self.world.unpack(torch.stack(trials), like=best.scene)
-            image, ids, _ = self.draw(scenes)
-            cost = self._cost(image, ids)
-            k = int(cost.sum((1, 2)).argmin())
-            gain = best.total - float(cost[k].sum())
-            if gain <= 0.0:
-                if stuck:
+            before, drawn = best.total, self.renders
+            jacobian = self._jacobian(best, columns, pixels)
+            for chord in range(max(1, (self.renders - drawn) // (len(_WIDENINGS) * len(_DAMPINGS)))):
+                here = best.total
+                best, damping = self._stepped(best, jacobian, columns, pixels, damping)
+                if best.total == here and chord == 0:
+                    best, damping = self._stepped(best, jacobian, columns, pixels, damping * 1e3)
+                if here - best.total <= _STEADY * (start.total - best.total):
                     break
-                stuck, damping = True, damping * 1e3
-                continue
-            best, stuck = Fit(scenes[k], image[k], cost[k], ids[k]), False
-            damping = min(1e3, max(1e-5, damping * _DAMPINGS[k % len(_DAMPINGS)]))
-            self.note("least differences", best)
-            if gain < max(0.05, 1e-3 * best.total):
+            if before - best.total < max(0.05, 1e-3 * best.total):
                 break
         return best
 
-    def covariance(self, fit: Fit, columns: Tensor) -> Float[Tensor, "column column"]:
-        """Covariance of some entries of theta, the others held: inverse curvature by residual variance."""
-        normal, _ = self._normals(fit, columns, 0.5)[0]
+    def _stepped(
+        self, best: Fit, jacobian: Tensor, columns: Tensor, pixels: float, damping: float
+    ) -> tuple[Fit, float]:
+        """The best of several steps if it beats the fit, else the fit; and the damping to go on with."""
+        theta = self.world.pack(best.scene)[0]
+        limit = 5.0 * self.steps(best.scene, pixels)[columns]
+        trials = []
+        for normal, descent in self._normals(best, jacobian):
+            # what lies at the end of its range and wants out stays there, so that the others do not count
+            # on it
+            stays = self._outward(theta, columns, descent)
+            descent = torch.where(stays, 0.0, descent)
+            for factor in _DAMPINGS:
+                damped = normal + torch.diag(normal.diagonal() * damping * factor + 1e-9)
+                damped[stays], damped[:, stays] = 0.0, 0.0
+                step = -torch.linalg.solve(damped + torch.diag(stays.float()), descent)
+                trial = theta.clone()
+                trial[columns] += torch.maximum(torch.minimum(step, limit), -limit)
+                trials.append(self._clamp(trial))
+        scenes = self.world.unpack(torch.stack(trials), like=best.scene)
+        image, ids, _ = self.draw(scenes)
+        cost = self._cost(image, ids)
+        k = int(cost.sum((1, 2)).argmin())
+        if float(cost[k].sum()) >= best.total:
+            return best, damping
+        best = Fit(scenes[k], image[k], cost[k], ids[k])
+        self.note("least differences", best)
+        return best, min(1e3, max(1e-5, damping * _DAMPINGS[k % len(_DAMPINGS)]))
+
+    def covariances(self, fit: Fit, blocks: list[Tensor]) -> list[Float[Tensor, "column column"]]:
+        """Covariance of each block of theta's entries, all others held; one Jacobian serves all blocks.
+
+        It is the inverse curvature times the residual's variance.
+        """
+        columns = torch.cat(blocks)
+        normal, _ = self._normals(fit, self._jacobian(fit, columns, 0.5))[0]
         # under rho a right pixel's squared difference has weight 1 / tau^2
         variance = float((fit.image - self.evidence.image).square().median()) / 0.455 / self.evidence.tau**2
-        return torch.linalg.pinv(normal, hermitian=True) * variance
+        parts = torch.arange(len(columns)).split([len(b) for b in blocks])
+        return [torch.linalg.pinv(normal[p][:, p], hermitian=True) * variance for p in parts]
 
     def _columns(self, scene: Scene, free: Tensor | None) -> Tensor:
         active = self.world.active(scene)[0]
@@ -230,11 +247,16 @@ class Judge:
         near = F.avg_pool2d(seen[:, None].float(), 3, stride=1, padding=1)
         return dict(zip(slots, (change + near)[:, 0], strict=True))
 
-    def _normals(self, fit: Fit, columns: Tensor, pixels: float) -> list[tuple[Tensor, Tensor]]:
-        """Gauss-Newton's matrix and gradient of the robust cost at a fit, for each widening of tau."""
+    def _jacobian(self, fit: Fit, columns: Tensor, pixels: float) -> Float[Tensor, "column residual"]:
+        """How each entry of theta changes the picture, by differences."""
         shared = self._stencils(fit, columns)
         theta, steps = self.world.pack(fit.scene)[0], self.steps(fit.scene, pixels)
-        smooth = torch.tensor([g in _SMOOTH for g in self.world.groups])
+        smooth = torch.tensor(
+            [
+                g in _SMOOTH and n not in _TURNS
+                for n, g in zip(self.world.names, self.world.groups, strict=True)
+            ]
+        )
         # one-sided steps go down where the range ends above
         steps = torch.where(smooth & (theta + steps > self.world.high), -steps, steps)
         rows = []
@@ -251,7 +273,11 @@ class Judge:
             change = change if smooth[s.columns[0]] else 0.5 * change
             for c, place, share in zip(s.columns, s.places, s.shares, strict=True):
                 jacobian[place] = change * share / steps[c]
-        jacobian, normals = jacobian.flatten(1), []
+        return jacobian.flatten(1)
+
+    def _normals(self, fit: Fit, jacobian: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Gauss-Newton's matrix and gradient of the robust cost at a fit, for each widening of tau."""
+        residual, normals = self._residual(fit.image, fit.instance_id), []
         for widening in _WIDENINGS:
             weighted = jacobian * self._weight(residual, widening * self.evidence.tau).flatten()
             normals.append((weighted @ jacobian.T, weighted @ residual.flatten()))

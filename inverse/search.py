@@ -6,9 +6,11 @@ must save.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,9 +19,10 @@ from inverse.candidates import Candidates, Moves, Pinhole, candidates_of
 from inverse.glance import Glance
 from inverse.least_differences import Fit, Judge, with_object
 from inverse.light import lights, of_slot, relight
-from inverse.losses import noise_floor, resize
+from inverse.losses import covered, noise_floor, resize
 from inverse.sketch import Lamp, Rest, Sketcher, Target
 from inverse.sketch_refine import Level, refine
+from inverse.turns import other_poses
 from scenes import Scene, stack
 
 
@@ -34,12 +37,14 @@ class SearchSettings:
     finalists: int = 8  # of those, refined at the finer size
     rounds: int = 6  # of repair
     repair_renders: int = 1000  # no further repair is begun after so many pictures
-    doubtful: float = 0.002  # the same share above which a scene from a glance is repaired with the bank
+    glance_renders: int = 400  # the same after a glance
     content: float = 0.001  # share of the picture's pixels wrong above the noise: nothing is left to repair
 
 
 _LOCAL = 6000  # candidates scored at twice the bank's size
 _ROUGH = 64  # [px] longer side of the pictures that tell alternatives apart
+_RIM = 4  # [px] how far beside an object what is wrong is its own
+_WRONG = 0.03  # share of an object's pixels that may be wrong
 
 
 class Search:
@@ -68,36 +73,51 @@ class Search:
         fit = self._births(fit, self.settings.object_price, relit=2)
         fit = self.settle(relight(self.judge, fit))
         self.judge.note("least differences", fit)
-        return self._deaths(self._repair(fit), self.settings.late_price)
+        moves = (
+            self._deaths,
+            self._relit,
+            self._late_birth,
+            self._rescans,
+            self._exchanges,
+            self._rebirths,
+        )
+        fit = self._repair(fit, moves, self.content, self.settings.repair_renders)
+        return self._deaths(fit, self.settings.late_price)
 
     def improve(self, fit: Fit, glance: Glance) -> Fit:
         """The best set of objects found from `fit`, a scene that is about right.
 
-        What the encoder held possible comes first; then turns and deaths; the bank, which costs seconds, only
-        where much is left wrong.
+        Only places where the picture contradicts it are looked at again: what the encoder held possible comes
+        first, then turns, and candidates of the bank.
         """
+        price = self.settings.late_price
         self._measure_floor(fit)
-        fit = self.settle(fit)
+        fit = self.settle(fit, iterations=4)
         self.judge.note("least differences", fit)
-        if not self.content(fit):
+        if not self.agrees(fit):
             fit = self._looked_again(fit, glance)
-        if not self.content(fit):
-            fit = self._deaths(self._rescans(fit, self.settings.late_price), self.settings.late_price)
-        if self.excess(fit) > self.settings.doubtful * fit.cost.numel():
-            fit = self._repair(fit)
-        return self._deaths(fit, self.settings.late_price)
+        births, changes = (self._late_birth,), (self._turns, self._exchanges)
+        moves = (*(births + changes if self._misses(fit) else changes + births), self._rebirths)
+        fit = self._repair(fit, moves, self.agrees, self.settings.glance_renders)
+        return self._deaths(fit, price)
 
     def _looked_again(self, fit: Fit, glance: Glance) -> Fit:
         """Other assets and doubtful places of a glance, where the fit is wrong."""
-        wrong = {s: self._wrong_near(fit, s) for s in self._slots(fit)}
-        wrong = {s: w for s, w in wrong.items() if w > 1.5 * self.settings.late_price}
-        trial = glance.reconsider(self.judge, self.rough, fit, wrong)
-        return fit if trial is fit else self.settle(trial)
 
-    def settle(self, fit: Fit) -> Fit:
+        def wrong(now: Fit) -> dict[int, float]:
+            return {s: self._wrong_near(now, s) for s in self._slots(now) if self._is_wrong(now, s)}
+
+        trial = glance.reconsider(self.judge, self.rough, fit, wrong)
+        return fit if trial is fit else self._finished(trial)
+
+    def settle(self, fit: Fit, *, iterations: int = 6) -> Fit:
         """Least differences until nothing moves, in small pictures, then in whole ones; the noise anew."""
-        coarse = self.judge.fit(self.rough.polish(self.rough.fit(fit.scene), iterations=8, pixels=1.0).scene)
-        fit = self.judge.polish(min(fit, coarse, key=lambda f: f.total), iterations=6, pixels=0.5)
+        coarse = self.judge.fit(self.rough.polish(self.rough.fit(fit.scene), iterations=5, pixels=1.0).scene)
+        return self._finished(min(fit, coarse, key=lambda f: f.total), iterations)
+
+    def _finished(self, fit: Fit, iterations: int = 6) -> Fit:
+        """Least differences of whole pictures until nothing moves; the noise anew."""
+        fit = self.judge.polish(fit, iterations=iterations, pixels=0.5)
         self._measure_floor(fit)
         return fit
 
@@ -202,7 +222,7 @@ class Search:
         if size != self.evidence.size:
             k = self.evidence.size[0] // size[0]
             image = resize(image, size)
-            inverse = -torch.nn.functional.max_pool2d(-inverse[:, None], k)[:, 0]
+            inverse = -F.max_pool2d(-inverse[:, None], k)[:, 0]
         return Rest(image.contiguous(), inverse.contiguous())
 
     def _level(self, scene: Scene, fine: bool) -> Level:
@@ -259,8 +279,8 @@ class Search:
     def _over(self, pixels: Tensor, bank: Bank) -> Tensor:
         """Which of the bank's candidates have their middle over, or close to, pixels of weight."""
         fold = self.evidence.size[0] // self.quarter[0]
-        weight = torch.nn.functional.avg_pool2d(pixels[None, None], fold)
-        near = torch.nn.functional.max_pool2d((weight > 0.15).float(), 5, stride=1, padding=2)[0, 0]
+        weight = F.avg_pool2d(pixels[None, None], fold)
+        near = F.max_pool2d((weight > 0.15).float(), 5, stride=1, padding=2)[0, 0]
         x = bank.middle[:, 0].long().clamp(0, near.shape[1] - 1)
         y = bank.middle[:, 1].long().clamp(0, near.shape[0] - 1)
         return near[y, x] > 0
@@ -323,38 +343,53 @@ class Search:
 
     # ---- repair
 
+    def agrees(self, fit: Fit) -> bool:
+        """True where no object, and no other place, is wrong. A little may be wrong everywhere."""
+        return not (any(self._is_wrong(fit, s) for s in self._slots(fit)) or self._misses(fit))
+
     def _wrong_near(self, fit: Fit, slot: int) -> float:
-        """Wrong pixels above the noise in the box round a slot's visible pixels."""
-        rows, columns = (fit.instance_id == slot).nonzero(as_tuple=True)
-        if len(rows) == 0:
-            return float(fit.cost.numel())
-        box = fit.cost[
-            max(0, int(rows.min()) - 4) : int(rows.max()) + 5,
-            max(0, int(columns.min()) - 4) : int(columns.max()) + 5,
-        ]
-        return float((box - self.floor).sum())
+        """Wrong pixels above the noise on a slot's visible pixels and just beside them."""
+        return float((fit.cost - self.floor)[_around(fit.instance_id == slot)].sum())
+
+    def _is_wrong(self, fit: Fit, slot: int) -> bool:
+        """True where the picture contradicts a slot's object; one that is wholly hidden it does not."""
+        share = _WRONG * float((fit.instance_id == slot).sum())
+        return self._wrong_near(fit, slot) > max(1.5 * self.settings.late_price, share)
+
+    def _may_win(self, trial: Fit, fit: Fit, slot: int) -> bool:
+        """True where least differences may yet make a trial, which changes a slot, better than the fit."""
+        return trial.total < fit.total + max(self.settings.object_price, self._wrong_near(fit, slot))
+
+    def _misses(self, fit: Fit) -> bool:
+        """True where something is wrong in one place, away from all objects."""
+        elsewhere = torch.where(
+            _around(covered(fit.instance_id, self.world.count[1])), 0.0, fit.cost - self.floor
+        )
+        side = max(1, max(self.evidence.size) // 8)
+        sums = side**2 * F.avg_pool2d(elsewhere[None, None], side, stride=max(1, side // 4))
+        return float(sums.max()) > self.settings.object_price
 
     def _slots(self, fit: Fit) -> list[int]:
         """Filled slots, the one with most wrong round it first."""
         filled = (fit.scene.asset[0] >= 0).nonzero()[:, 0].tolist()
         return sorted(filled, key=lambda s: -self._wrong_near(fit, s))
 
-    def _repair(self, fit: Fit) -> Fit:
-        price, end = self.settings.late_price, self.judge.renders + self.settings.repair_renders
+    def _repair(
+        self,
+        fit: Fit,
+        moves: tuple[Callable[[Fit, float], Fit], ...],
+        done: Callable[[Fit], bool],
+        renders: int,
+    ) -> Fit:
+        """Rounds of moves until it is done, nothing helps any more, or so many pictures are drawn."""
+        price, end = self.settings.late_price, self.judge.renders + renders
         for _ in range(self.settings.rounds):
-            if self.content(fit) or self.judge.renders > end:
+            if done(fit) or self.judge.renders > end:
                 break
             before = self._price(fit, price)
-            for move in (
-                self._deaths,
-                self._relit,
-                self._late_birth,
-                self._rescans,
-                self._exchanges,
-                self._rebirths,
-            ):
+            for move in moves:
                 fit = move(fit, price)
-                if self.content(fit) or self.judge.renders > end:
+                if done(fit) or self.judge.renders > end:
                     break
             if self._price(fit, price) > (1.0 - self.settings.gain_share) * before:
                 break
@@ -391,10 +426,20 @@ class Search:
     def _name(self, fit: Fit, slot: int) -> str:
         return self.world.assets[int(fit.scene.asset[0, slot])].name
 
+    def _turns(self, fit: Fit, price: float) -> Fit:
+        """Turn each object that is wrong all the way round, where it is."""
+        for slot in self._slots(fit):
+            if self._is_wrong(fit, slot):
+                worse = self._wrong_near(fit, slot)
+                others = other_poses(self.judge, self.rough, fit, slot, worse=worse)
+                trial = min(others, key=lambda f: f.total, default=fit)
+                fit = self._accept(trial, fit, price, 1.0, f"turn of {self._name(fit, slot)}")
+        return fit
+
     def _rescans(self, fit: Fit, price: float) -> Fit:
         """Turn each object that is not explained all the way round."""
         for slot in self._slots(fit):
-            if self._wrong_near(fit, slot) < max(1.5 * price, 0.03 * float((fit.instance_id == slot).sum())):
+            if not self._is_wrong(fit, slot):
                 continue
             base = candidates_of(fit.scene, [slot])
             starts = self._turned(base)
@@ -403,10 +448,9 @@ class Search:
             trials = [
                 self.judge.fit(with_object(fit.scene, slot, c[[i]], tint[i])) for i in range(min(3, len(c)))
             ]
-            if trials:
-                best = self.judge.polish(
-                    min(trials, key=lambda f: f.total), free=of_slot(self.world, slot), iterations=4
-                )
+            best = min(trials, key=lambda f: f.total, default=fit)
+            if best is not fit and self._may_win(best, fit, slot):
+                best = self.judge.polish(best, free=of_slot(self.world, slot), iterations=4)
                 fit = self._accept(best, fit, price, 1.0, f"turn of {self._name(fit, slot)}")
         return fit
 
@@ -430,23 +474,35 @@ class Search:
     def _exchanges(self, fit: Fit, price: float) -> Fit:
         """Put another asset in an object's place."""
         for slot in self._slots(fit):
-            if self._wrong_near(fit, slot) < 1.5 * price:
-                break
+            if not self._is_wrong(fit, slot):
+                continue
             rest = self.judge.fit(fit.scene.without(slot))
             c, tint, _ = self._propose(rest, near=fit.instance_id == slot)
             if len(c) == 0:
                 continue
-            scenes = stack([with_object(fit.scene, slot, c[[i]], tint[i]) for i in range(len(c))])
+            scenes = [with_object(fit.scene, slot, c[[i]], tint[i]) for i in range(len(c))]
             trials = [
-                self.rough.polish(self.rough.fit(scenes[k]), free=of_slot(self.world, slot), iterations=3)
-                for k in self.rough.costs(scenes).argsort()[:2].tolist()
+                self.rough.polish(self.rough.fit(scene), free=of_slot(self.world, slot), iterations=3)
+                for scene in self._likeliest(fit.scene, scenes, slot)
             ]
+            if not trials:
+                continue
             trial = self.judge.fit(min(trials, key=lambda t: t.total).scene)
-            if trial.total < 1.5 * fit.total:
-                trial = self.judge.polish(trial, iterations=3)
+            if not self._may_win(trial, fit, slot):
+                continue
+            trial = self.judge.polish(trial, iterations=3)
             margin = max(1.0, self.settings.gain_share * max(0.0, self.excess(fit)))
             fit = self._accept(trial, fit, price, margin, f"exchange of {self._name(fit, slot)}")
         return fit
+
+    def _likeliest(self, now: Scene, scenes: list[Scene], slot: int) -> list[Scene]:
+        """Of scenes that differ in a slot the best of each asset, at most three, and none that is as now."""
+        best: dict[int, Scene] = {}
+        for k in self.rough.costs(stack(scenes)).argsort().tolist():
+            asset, shift = int(scenes[k].asset[0, slot]), scenes[k].translation - now.translation
+            if asset != int(now.asset[0, slot]) or float(shift[0, slot].norm()) > 0.04 * self._reach():
+                best.setdefault(asset, scenes[k])
+        return list(best.values())[:3]
 
     def _late_birth(self, fit: Fit, price: float) -> Fit:
         trial = self._births(fit, price, most=1, late=True)
@@ -475,3 +531,8 @@ class Search:
             if better is not fit:
                 return better
         return fit
+
+
+def _around(seen: Tensor) -> Tensor:
+    """Pixels that are seen, and those not farther than a rim from one."""
+    return F.max_pool2d(seen[None, None].float(), 2 * _RIM + 1, stride=1, padding=_RIM)[0, 0] > 0

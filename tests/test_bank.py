@@ -165,6 +165,15 @@ def test_chosen_candidates_score_alike(table, table_engine, bank):
     assert torch.equal(bank.score(lamp, target, rest), score)
 
 
+def test_a_few_are_scored_without_drawing_all(table, table_engine, bank):
+    scene, lamp, target, rest = scored(table, table_engine, bank, 0)
+    pinhole = Pinhole.of(scene.camera)
+    fresh = Bank(bank.sketcher, table, Moves(table), pinhole, pinhole.view(QUARTER, QUARTER))
+    chosen = torch.tensor([5, 100, 3])
+    assert_close(fresh.score(lamp, target, rest, chosen), bank.score(lamp, target, rest)[chosen])
+    assert "footprints" not in vars(fresh)
+
+
 def test_seeds_give_free_worlds_other_grids(cube):
     pinhole = Pinhole.of(cube.empty().camera)
     view, sketcher, moves = pinhole.view(QUARTER, QUARTER), Sketcher(cube), Moves(cube)

@@ -88,6 +88,37 @@ def _misread(seen: Sightings) -> Sightings:
     return replace(seen, assets=assets)
 
 
+def test_what_contradicts_a_scene(world: World) -> None:
+    """An object too many, one too few, another asset; not a little of everything, as a light that is off."""
+    truth = sampled(world, 7007)
+    filled = (truth.asset[0] >= 0).nonzero()[:, 0].tolist()
+    slot, theta = filled[0], world.pack(truth)
+    theta[0, world.names.index("light.azimuth")] += 0.02
+    other = truth.asset.clone()
+    other[0, slot] = (other[0, slot] + 1) % len(world.assets)
+    with open_engine("software", world, size=(128, 128)) as engine:
+        picture = engine.render(truth).rgb[0]
+        judge = Judge(engine, world, Evidence(picture))
+        search = Search(judge, Sketcher(world))
+        right, missing, wrong, dim = (
+            judge.fit(s)
+            for s in (
+                truth,
+                truth.without(slot),
+                replace(truth, asset=other),
+                world.unpack(theta, like=truth),
+            )
+        )
+        search._measure_floor(right)
+        assert search.agrees(right)
+        assert search._misses(missing)
+        assert not search.agrees(missing)
+        assert search._is_wrong(wrong, slot)
+        assert not search.agrees(wrong)
+        assert search.agrees(dim)
+        assert not search.content(dim)
+
+
 @pytest.mark.slow
 def test_an_encoder_that_knows_nothing_does_no_harm() -> None:
     """The engine's picture says that it is wrong, and search takes over."""
