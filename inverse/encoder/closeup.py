@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from inverse.encoder.blocks import Residual, down, head, same
@@ -13,6 +13,7 @@ from inverse.encoder.layout import Layout
 from scenes import World
 
 SIDE = 40  # [px] of a cut-out
+_LARGEST = 64.0  # [px] of a square that is looked at again: larger objects the maps see better
 _WIDTHS = 32, 64, 96  # channels at 1/2, 1/4 and 1/8 of it
 
 
@@ -62,6 +63,10 @@ class CloseUp(nn.Module):
         self.head = head(c * (SIDE // 8) ** 2, 192, sum(self.widths))
         self.register_buffer("threshold", torch.tensor(0.3))
         self.register_buffer("spread", torch.tensor([1.0, 0.05]))
+
+    def small(self, belief: Belief) -> Bool[Tensor, "object"]:
+        """Which believed objects are small enough to be worth a second look."""
+        return squares_of(self.layout, belief).side < _LARGEST
 
     def forward(
         self, rgb: Float[Tensor, "batch row column 3"], batch: Int[Tensor, "object"], belief: Belief

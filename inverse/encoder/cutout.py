@@ -33,6 +33,12 @@ class Belief:
     scale: Float[Tensor, "object"]
     rays: Rays
 
+    def __getitem__(self, index: Tensor) -> "Belief":
+        """The objects at `index`."""
+        return Belief(
+            self.asset[index], self.pixels[index], self.depth[index], self.scale[index], self.rays[index]
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Squares:

@@ -1,6 +1,6 @@
 """Learning from labels: the scenes that were sampled, compared with what the encoder's maps say."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import roma
@@ -42,6 +42,10 @@ class Labels:
     depth: Float[Tensor, "object"]
     rays: Rays
     pixels: Float[Tensor, "object 2"]
+
+    def __getitem__(self, index: Tensor) -> "Labels":
+        """The objects at `index`."""
+        return Labels(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
 def labels_of(

@@ -117,12 +117,19 @@ def scene_of(encoder: Encoder, sightings: Sightings, asset: Tensor | None = None
 def _closer(
     encoder: Encoder, closeup: CloseUp, rgb: Float[Tensor, "1 row column 3"], seen: Sightings
 ) -> Sightings:
-    """What is seen after a second look, at each place in a cut-out of its own."""
+    """What is seen after a second look, at each small object in a cut-out of its own."""
     if not len(seen):
         return seen
     belief = believed(encoder, seen)
-    told, squares = closeup(rgb, torch.zeros_like(belief.asset), belief)
-    return corrected(encoder, closeup, seen, belief, told, squares)
+    small = closeup.small(belief).nonzero()[:, 0]
+    if not len(small):
+        return seen
+    belief = belief[small]
+    told, squares = closeup(rgb, torch.zeros_like(small), belief)
+    closer = corrected(encoder, closeup, seen[small], belief, told, squares)
+    numbers, assets = seen.numbers.clone(), seen.assets.clone()
+    numbers[small], assets[small] = closer.numbers, closer.assets
+    return replace(seen, numbers=numbers, assets=assets)
 
 
 def believed(encoder: Encoder, seen: Sightings) -> Belief:

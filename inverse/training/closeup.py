@@ -45,6 +45,10 @@ class CloseUpTask:
         size = (pictures.rgb.shape[1], pictures.rgb.shape[2])
         labels = labels_of(layout, pictures.scene, shown(pictures), size)
         belief = mistaken(layout, labels, pictures.scene)
+        small = self.network.small(belief).nonzero()[:, 0]
+        if not len(small):  # a batch of large objects teaches nothing
+            return torch.stack([p.sum() for p in self.network.parameters()]).sum() * 0.0
+        labels, belief = labels[small], belief[small]
         told, squares = self.network(pictures.rgb, labels.batch, belief)
         return self._loss(told, squares, belief, labels, pictures.scene)
 
@@ -57,8 +61,6 @@ class CloseUpTask:
 
     def _loss(self, told: Told, squares: Squares, belief: Belief, labels: Labels, scene: Scene) -> Tensor:
         layout = self.network.layout
-        if not len(labels.asset):
-            return told.asset.sum()
         offset = (labels.pixels - squares.centre) / squares.side[:, None]
         radii = labels.depth.new_tensor([a.radius for a in layout.world.assets])
         scale = scene.scale[labels.batch, labels.slot]
