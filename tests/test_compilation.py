@@ -10,7 +10,7 @@ import warp as wp
 
 from render import compilation
 from render.blur import gaussian_blur
-from render.blur.kernels import kernels
+from render.blur.kernels import recursion
 from render.compilation import KernelError, load, load_unique
 
 BLUR = """
@@ -59,8 +59,8 @@ def test_it_is_said_once(forgetful, monkeypatch, capsys):
     """Also where one subject has several sets of kernels; nothing is said of what the cache has."""
     monkeypatch.setattr(compilation, "_cached", lambda *_: False)
     for lanes in (1, 3):
-        k = kernels(wp.float32, lanes)
-        load_unique(kernels.__module__, (k.recursive,), "cpu")
+        k = recursion(wp.float32, 1, lanes)
+        load_unique(recursion.__module__, (k.recursive,), "cpu")
     assert capsys.readouterr().err == "unrender: compiling render.blur for cpu, once; this takes seconds\n"
     monkeypatch.setattr(compilation, "_cached", lambda *_: True)
     load("render.raster.kernels", "cpu")
@@ -70,7 +70,7 @@ def test_it_is_said_once(forgetful, monkeypatch, capsys):
 @pytest.mark.parametrize("failure", [OSError("read-only file system: '/cache'"), None])
 def test_failures_are_said_in_words(forgetful, monkeypatch, failure):
     """Whether Warp raises, or gives nothing back."""
-    k = kernels(wp.float32, 3)
+    k = recursion(wp.float32, 8, 3)
 
     def fail(*_, **__):
         if failure is not None:

@@ -32,7 +32,7 @@ write_weights = writer(wp.vec3)
 @wp.func_native("""
 #if defined(__CUDA_ARCH__)
     if (seen)
-        atomicMax(reinterpret_cast<long long*>(row.data + i), value);
+        wp::atomic_max(row.data + i, value);
 #else
     const wp::int64 old = row.data[i];
     const wp::int64 here = value & -wp::int64(seen);
