@@ -1,5 +1,6 @@
 """Least differences: Levenberg-Marquardt on a whole scene, its Jacobian made of the engine's own pictures."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -57,9 +58,9 @@ class Judge:
         self._finer: Judge | None = None
 
     def coarser(self, side: int) -> "Judge":
-        """A judge of the same picture, about `side` pixels long; its renders count here too."""
+        """A judge of the picture in about as many pixels as a square of `side`; its renders count here."""
         height, width = self.evidence.size
-        fold = max(1, round(max(height, width) / side))
+        fold = max(1, round(math.sqrt(height * width) / side))
         rough = Judge(self.engine, self.world, self.evidence.resized((height // fold, width // fold)))
         rough._finer = self
         return rough

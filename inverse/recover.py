@@ -35,7 +35,7 @@ _FREE_SIDE = 256  # [px] longer side judged where they float freely: their size 
 _NEARLY = 0.9  # scale above which the picture is judged as it is: resampling costs exactness and saves little
 _COARSE = 0.005  # share of wrong pixels above which gradients are tried once more
 _DOUBTFUL = 0.02  # share of wrong pixels above which search is not left out after a glance
-_GLANCED = 64  # [px] longer side of the pictures that the encoder's readings are told apart by
+_GLANCED = 64  # [px] side of a square as large as the pictures that tell readings of the encoder apart
 _FRAMES = 48  # most kept for the animation
 _UNEXPLAINED = 0.01  # share of wrong pixels above which the user is told
 

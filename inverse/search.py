@@ -42,7 +42,7 @@ class SearchSettings:
 
 
 _LOCAL = 6000  # candidates scored at twice the bank's size
-_ROUGH = 64  # [px] longer side of the pictures that tell alternatives apart
+_ROUGH = 64  # [px] side of a square as large as the pictures that tell alternatives apart
 _RIM = 4  # [px] how far beside an object what is wrong is its own
 _WRONG = 0.03  # share of an object's pixels that may be wrong
 

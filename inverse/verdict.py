@@ -11,7 +11,7 @@ from inverse.recovery import FoundObject, Hypothesis, Verdict
 from inverse.turns import other_poses, turn_between
 from inverse.visibility import visible_fractions
 
-_SMALL = 64  # [px] longer side of the pictures that tell which turns are worth a closer look
+_SMALL = 64  # [px] side of a square as large as the pictures that tell which turns are worth a closer look
 
 
 def found_objects(judge: Judge, fit: Fit, floor: float, others: dict[int, int]) -> tuple[FoundObject, ...]:

@@ -19,7 +19,7 @@ from scenes import Scene
 _LAMP = Lamp(torch.tensor([0.0, 0.4, 0.9165]), 0.6, 0.4)  # from behind the camera: the light is not known yet
 _CONTENT = 0.0006  # share of wrong pixels above the noise
 _AGREED = 0.15  # wrong pixels per pixel of an object below which there is no second look
-_ROUGH = 112  # [px] longer side at which candidates are told apart
+_ROUGH = 112  # [px] side of a square as large as the pictures in which candidates are told apart
 _LEAST = 24.0  # wrong pixels that an object must explain
 
 
