@@ -22,6 +22,7 @@ from inverse.light import lights, of_slot, relight
 from inverse.losses import covered, noise_floor, resize
 from inverse.sketch import Lamp, Rest, Sketcher, Target
 from inverse.sketch_refine import Level, refine
+from inverse.slides import slides
 from inverse.turns import other_poses
 from scenes import Scene, stack
 
@@ -96,7 +97,7 @@ class Search:
         self.judge.note("least differences", fit)
         if not self.agrees(fit):
             fit = self._looked_again(fit, glance)
-        births, changes = (self._late_birth,), (self._turns, self._exchanges)
+        births, changes = (self._late_birth,), (self._turns, self._slides, self._exchanges)
         moves = (*(births + changes if self._misses(fit) else changes + births), self._rebirths)
         fit = self._repair(fit, moves, self.agrees, self.settings.glance_renders)
         return self._deaths(fit, price)
@@ -434,6 +435,14 @@ class Search:
                 others = other_poses(self.judge, self.rough, fit, slot, worse=worse)
                 trial = min(others, key=lambda f: f.total, default=fit)
                 fit = self._accept(trial, fit, price, 1.0, f"turn of {self._name(fit, slot)}")
+        return fit
+
+    def _slides(self, fit: Fit, price: float) -> Fit:
+        """Move each object that is wrong along its ray, where that hardly shows."""
+        for slot in self._slots(fit):
+            if self._is_wrong(fit, slot):
+                trial = min(slides(self.judge, fit, slot), key=lambda f: f.total, default=fit)
+                fit = self._accept(trial, fit, price, 0.0, f"slide of {self._name(fit, slot)}")
         return fit
 
     def _rescans(self, fit: Fit, price: float) -> Fit:
