@@ -47,6 +47,7 @@ def main() -> None:
             if way == "labels":
                 task = LabelTask(world)
                 task.halved = 1.0
+                task.network.size = size
             else:
                 task = PictureTask(world, "manual" if way == "drawings" else way)
                 task.alone = 1.0 if way == "drawings" else task.alone
