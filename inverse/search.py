@@ -1,4 +1,4 @@
-"""Search: which objects are in the picture. Birth from a bank of sketches, then repair, judged by the engine.
+"""Search: which objects are in the picture. Birth from proposals, then repair, judged by the engine.
 
 Each step proposes with sketches, which cost microseconds, and decides with the engine's own picture, which
 costs milliseconds. Costs are numbers of wrong pixels (see `losses`); `object_price` is what one more object
@@ -11,17 +11,16 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
-from inverse.bank import Bank, rotations, spread, yaws
-from inverse.candidates import Candidates, Moves, Pinhole, candidates_of
+from inverse.bank import rotations, spread, yaws
+from inverse.candidates import Candidates, Moves, candidates_of
 from inverse.glance import Glance
 from inverse.least_differences import Fit, Judge, with_object
 from inverse.light import lights, of_slot, relight
-from inverse.losses import covered, noise_floor, resize
-from inverse.sketch import Lamp, Rest, Sketcher, Target
-from inverse.sketch_refine import Level, refine
+from inverse.losses import covered, noise_floor
+from inverse.proposals import Proposals
+from inverse.sketch import Sketcher
 from inverse.slides import slides
 from inverse.turns import other_poses
 from scenes import Scene, stack
@@ -34,15 +33,12 @@ class SearchSettings:
     object_price: float = 8.0  # wrong pixels that one more object must save
     late_price: float = 4.0  # the same once the scene is polished
     gain_share: float = 0.15  # share of the cost that an exchange or a rebirth must save
-    candidates: int = 40  # taken from the bank per birth
-    finalists: int = 8  # of those, refined at the finer size
     rounds: int = 6  # of repair
     repair_renders: int = 1000  # no further repair is begun after so many pictures
     glance_renders: int = 400  # the same after a glance
     content: float = 0.001  # share of the picture's pixels wrong above the noise: nothing is left to repair
 
 
-_LOCAL = 6000  # candidates scored at twice the bank's size
 _ROUGH = 64  # [px] side of a square as large as the pictures that tell alternatives apart
 _RIM = 4  # [px] how far beside an object what is wrong is its own
 _WRONG = 0.03  # share of an object's pixels that may be wrong
@@ -54,15 +50,12 @@ class Search:
     def __init__(
         self, judge: Judge, sketcher: Sketcher, *, settings: SearchSettings | None = None, seed: int = 0
     ) -> None:
-        self.seed = seed
-        self.judge, self.world, self.sketcher = judge, judge.world, sketcher
+        self.judge, self.world = judge, judge.world
         self.rough = judge.coarser(_ROUGH)
         self.settings = settings or SearchSettings()
         self.moves: Moves = judge.moves
         self.evidence = judge.evidence
-        height, width = self.evidence.size
-        self.half, self.quarter = (height // 2, width // 2), (height // 4, width // 4)
-        self._made: Bank | None = None
+        self.sketches = Proposals(judge, sketcher, seed=seed)
         self.log: list[str] = []
         self.floor = math.inf  # wrong pixels that noise gives each pixel; measured first
 
@@ -148,11 +141,6 @@ class Search:
         """Light, camera and background of the picture without objects, as far as it tells them."""
         return self.judge.polish(fit, free=self._free("light", "background", "camera"), iterations=4)
 
-    def lamp(self, scene: Scene) -> Lamp:
-        """The scene's light in camera axes."""
-        direction = Pinhole.of(scene.camera).rotation @ scene.light.direction[0]
-        return Lamp(direction, float(scene.light.intensity[0]), float(scene.light.ambient[0]))
-
     def _first_birth(self, fit: Fit) -> Fit:
         """The first object, with the light under which it explains most; `fit` itself where none does.
 
@@ -164,21 +152,23 @@ class Search:
             return fit
         several = lights(self.world, fit.scene, few=True)
         bank, target, rest = (
-            self._bank(fit.scene),
-            self._target(self.quarter),
-            self._rest(fit.scene, self.quarter),
+            self.sketches.bank(fit.scene),
+            self.sketches.target(self.sketches.quarter),
+            self.sketches.rest(fit.scene, self.sketches.quarter),
         )
         gains = []
         for i in range(len(several)):
-            score = bank.score(self.lamp(several[i]), target, rest)
-            best = spread(bank.candidates, score, 5, distance=0.1 * self._reach(), turn=math.pi, per_asset=2)
+            score = bank.score(self.sketches.lamp(several[i]), target, rest)
+            best = spread(
+                bank.candidates, score, 5, distance=0.1 * self.sketches.reach, turn=math.pi, per_asset=2
+            )
             gains.append(float(score[best].sum()))
         quarter = math.ceil(len(several) / 4)
         trials = []
         for start in range(0, len(several), quarter):
             k = min(range(start, min(start + quarter, len(several))), key=gains.__getitem__)
             under = self.judge.fit(several[k])
-            c, tint, change = self._propose(under)
+            c, tint, change = self.sketches.propose(under)
             scenes = [
                 with_object(under.scene, 0, c[[i]], tint[i])
                 for i in range(min(4, len(c)))
@@ -195,130 +185,7 @@ class Search:
         self.judge.note("birth", best_fit)
         return best_fit
 
-    # ---- what sketches are compared with
-
-    def _reach(self) -> float:
-        """Largest extent [m] of the box of positions."""
-        return max(i.high - i.low for i in self.world.position) or 1.0
-
-    def _bank(self, scene: Scene) -> Bank:
-        if self._made is None:
-            pinhole = Pinhole.of(scene.camera)
-            self._made = Bank(
-                self.sketcher, self.world, self.moves, pinhole, pinhole.view(*self.quarter), seed=self.seed
-            )
-        return self._made
-
-    def _target(self, size: tuple[int, int]) -> Target:
-        e = self.evidence.resized(size)
-        mask = torch.zeros(size) if e.mask is None else e.mask
-        return Target(
-            e.image.contiguous(), mask.contiguous(), 0.0 if e.mask is None else e.mask_weight, e.tau
-        )
-
-    def _rest(self, scenes: Scene, size: tuple[int, int]) -> Rest:
-        """The engine's picture of scenes as what a sketch is laid over, at a smaller size."""
-        image, ids, inverse = self.judge.draw(scenes)
-        inverse = torch.where(ids >= 0, inverse, 0.0)
-        if size != self.evidence.size:
-            k = self.evidence.size[0] // size[0]
-            image = resize(image, size)
-            inverse = -F.max_pool2d(-inverse[:, None], k)[:, 0]
-        return Rest(image.contiguous(), inverse.contiguous())
-
-    def _level(self, scene: Scene, fine: bool) -> Level:
-        pinhole = Pinhole.of(scene.camera)
-        size = self.evidence.size if fine else self.half
-        return Level(pinhole.view(*size), self._target(size), 2, coarse=not fine)
-
-    def _tint(self, c: Candidates, encoded: Float[Tensor, "candidate 3"]) -> Float[Tensor, "candidate 3"]:
-        """Linear tints from sketches' encoded ones, white where the asset has none."""
-        low = torch.tensor([i.low for i in self.world.colour])
-        high = torch.tensor([i.high for i in self.world.colour])
-        linear = torch.maximum(torch.minimum(encoded.clamp_min(0.0) ** 2.2, high), low)
-        free = torch.tensor([a.colour_free for a in self.world.assets])[c.asset]
-        return torch.where(free[:, None], linear, torch.ones_like(linear))
-
     # ---- birth
-
-    def _propose(
-        self, fit: Fit, *, near: Tensor | None = None, late: bool = False
-    ) -> tuple[Candidates, Tensor, Tensor]:
-        """Objects that would explain what is wrong: candidates, linear tints, change of wrong pixels.
-
-        Args:
-            fit: What is explained already.
-            near: Only objects over these pixels, [H, W].
-            late: Only objects over pixels that are wrong; these, as those `near`, are scored at twice the
-                size.
-        """
-        settings, lamp, bank = self.settings, self.lamp(fit.scene), self._bank(fit.scene)
-        pool, cell, turn = bank.candidates, 0.08 * self._reach(), math.pi
-        if near is None and not late:
-            score = bank.score(lamp, self._target(self.quarter), self._rest(fit.scene, self.quarter))
-        else:
-            where = self._over(fit.cost - self.floor if near is None else near.float(), bank)
-            turn = math.pi if near is None else 0.5
-            chosen = where.nonzero()[:, 0]
-            if len(chosen) > _LOCAL:
-                score = bank.score(
-                    lamp, self._target(self.quarter), self._rest(fit.scene, self.quarter), chosen
-                )
-                chosen = chosen[score.argsort()[:_LOCAL]]
-            pool = pool[chosen]
-            if len(chosen) == 0:
-                return pool, torch.zeros(0, 3), torch.zeros(0)
-            score = bank.score_larger(lamp, self._target(self.half), self._rest(fit.scene, self.half), chosen)
-        if not self.moves.upright:
-            turn = 0.4
-        first = spread(pool, score, settings.candidates, distance=cell, turn=turn, per_asset=6)
-        if len(first) == 0:
-            return pool[:0], torch.zeros(0, 3), torch.zeros(0)
-        finalists, per_asset = (settings.finalists, 6) if near is None else (12, 2)
-        return self._refined(fit, pool[first], finalists, per_asset=per_asset)
-
-    def _over(self, pixels: Tensor, bank: Bank) -> Tensor:
-        """Which of the bank's candidates have their middle over, or close to, pixels of weight."""
-        fold = self.evidence.size[0] // self.quarter[0]
-        weight = F.avg_pool2d(pixels[None, None], fold)
-        near = F.max_pool2d((weight > 0.15).float(), 5, stride=1, padding=2)[0, 0]
-        x = bank.middle[:, 0].long().clamp(0, near.shape[1] - 1)
-        y = bank.middle[:, 1].long().clamp(0, near.shape[0] - 1)
-        return near[y, x] > 0
-
-    def _refined(
-        self, fit: Fit, start: Candidates, finalists: int, *, per_asset: int = 6
-    ) -> tuple[Candidates, Tensor, Tensor]:
-        """Candidates after least differences on sketches, coarse then fine, over the fit's own picture."""
-        pinhole, lamp = Pinhole.of(fit.scene.camera), self.lamp(fit.scene)
-        zero = torch.zeros(len(start), dtype=torch.int32)
-        coarse, _, change = refine(
-            self.sketcher,
-            self.moves,
-            pinhole,
-            self._level(fit.scene, False),
-            lamp,
-            start,
-            zero,
-            self._rest(fit.scene, self.half),
-            iterations=6,
-        )
-        keep = spread(coarse, change, finalists, distance=0.02 * self._reach(), turn=0.3, per_asset=per_asset)
-        if len(keep) == 0:
-            return coarse[:0], torch.zeros(0, 3), torch.zeros(0)
-        fine, tint, change = refine(
-            self.sketcher,
-            self.moves,
-            pinhole,
-            self._level(fit.scene, True),
-            lamp,
-            coarse[keep],
-            zero[: len(keep)],
-            self._rest(fit.scene, self.evidence.size),
-            iterations=5,
-        )
-        order = change.argsort()
-        return fine[order], self._tint(fine, tint)[order], 4.0 * change[order]
 
     def _births(
         self, fit: Fit, price: float, *, most: int | None = None, relit: int = 0, late: bool = False
@@ -329,7 +196,7 @@ class Search:
             empty = (fit.scene.asset[0] < 0).nonzero()[:, 0]
             if len(empty) == 0:
                 break
-            c, tint, change = self._propose(fit, late=late)
+            c, tint, change = self.sketches.propose(fit, wrong=fit.cost - self.floor if late else None)
             if len(c) == 0 or float(change[0]) > -price:
                 break
             trials = [with_object(fit.scene, int(empty[0]), c[[i]], tint[i]) for i in range(min(4, len(c)))]
@@ -453,7 +320,7 @@ class Search:
             base = candidates_of(fit.scene, [slot])
             starts = self._turned(base)
             rest = self.judge.fit(fit.scene.without(slot))
-            c, tint, _ = self._refined(rest, starts, 5)
+            c, tint, _ = self.sketches.refined(rest, starts, 5)
             trials = [
                 self.judge.fit(with_object(fit.scene, slot, c[[i]], tint[i])) for i in range(min(3, len(c)))
             ]
@@ -476,7 +343,7 @@ class Search:
         many = base.repeat(5)
         shift = torch.zeros(5, self.moves.count)
         shift[1:, :2] = (
-            0.012 * self._reach() * torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+            0.012 * self.sketches.reach * torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
         )
         return self.moves.apply(many, shift)
 
@@ -486,7 +353,7 @@ class Search:
             if not self._is_wrong(fit, slot):
                 continue
             rest = self.judge.fit(fit.scene.without(slot))
-            c, tint, _ = self._propose(rest, near=fit.instance_id == slot)
+            c, tint, _ = self.sketches.propose(rest, near=fit.instance_id == slot)
             if len(c) == 0:
                 continue
             scenes = [with_object(fit.scene, slot, c[[i]], tint[i]) for i in range(len(c))]
@@ -509,7 +376,7 @@ class Search:
         best: dict[int, Scene] = {}
         for k in self.rough.costs(stack(scenes)).argsort().tolist():
             asset, shift = int(scenes[k].asset[0, slot]), scenes[k].translation - now.translation
-            if asset != int(now.asset[0, slot]) or float(shift[0, slot].norm()) > 0.04 * self._reach():
+            if asset != int(now.asset[0, slot]) or float(shift[0, slot].norm()) > 0.04 * self.sketches.reach:
                 best.setdefault(asset, scenes[k])
         return list(best.values())[:3]
 

@@ -227,14 +227,6 @@ def test_time_out_ends_the_whole_group(wide, open_command, tmp_path, polite):
     assert gone(int((tmp_path / "pid").read_text()))
 
 
-@pytest.fixture
-def interruptible():
-    """Ctrl-C as at a terminal: what a shell starts in the background ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_interrupt_ends_programs_and_tidies_up(wide, open_command, tmp_path, interruptible):
     engine = open_command(shell(f'echo $$ >> "{tmp_path}/pids"; sleep 60'), workers=2)
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))

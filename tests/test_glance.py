@@ -76,7 +76,7 @@ def test_what_was_held_possible_is_looked_at_before_the_bank_is_made(
         end = search.improve(first, glance)
     assert assets_of(end.scene) == assets_of(truth)
     assert search.content(end)
-    assert search._made is None
+    assert not search.sketches.begun
 
 
 def _misread(seen: Sightings) -> Sightings:

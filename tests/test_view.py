@@ -271,14 +271,6 @@ def test_missing_viser_is_named(capsys, monkeypatch, folder):
     )
 
 
-@pytest.fixture
-def interruptible():
-    """A shell that runs the tests in the background has them ignore Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_command_serves_until_it_is_interrupted(capsys, monkeypatch, interruptible, tmp_path):
     """From a sampled truth: the browser is sent to a page that answers; Ctrl-C ends it with status 0."""
     pages = []

@@ -1,5 +1,8 @@
 """The work behind each command of the command line."""
 
+from collections.abc import Callable
+from typing import Any
+
 from inverse import cli
 from inverse.commands.compare import compare_strategies
 from inverse.commands.pictures import render_scene, sample_pictures
@@ -35,7 +38,7 @@ USER_ERRORS = (
 )
 
 
-_WORK = {
+_WORK: dict[type, Callable[[Any], int]] = {
     cli.Compare: compare_strategies,
     cli.Recover: recover_picture,
     cli.Render: render_scene,
@@ -51,4 +54,4 @@ def run(command: object) -> int:
     Raises:
         One of `USER_ERRORS`: If the user can put it right; the message says how.
     """
-    return _WORK[type(command)](command)  # type: ignore[operator]  # each takes its own
+    return _WORK[type(command)](command)

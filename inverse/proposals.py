@@ -1,0 +1,173 @@
+"""Proposals: objects that would explain what is wrong in a picture, found and refined as sketches."""
+
+import math
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from inverse.bank import Bank, spread
+from inverse.candidates import Candidates, Moves, Pinhole
+from inverse.least_differences import Fit, Judge
+from inverse.losses import resize
+from inverse.sketch import Lamp, Rest, Sketcher, Target
+from inverse.sketch_refine import Level, refine
+from scenes import Scene
+
+_CANDIDATES = 40  # taken from the bank per birth
+_FINALISTS = 8  # of those, refined at the finer size
+_LOCAL = 6000  # candidates scored at twice the bank's size
+
+
+class Proposals:
+    """Proposes objects for one picture, from a bank of sketches.
+
+    Args:
+        judge: Of the picture.
+        sketcher: Of the judge's world.
+        seed: Turns the bank's grid of rotations.
+    """
+
+    def __init__(self, judge: Judge, sketcher: Sketcher, *, seed: int = 0) -> None:
+        self.judge, self.world, self.sketcher, self.seed = judge, judge.world, sketcher, seed
+        self.moves: Moves = judge.moves
+        self.evidence = judge.evidence
+        height, width = self.evidence.size
+        self.half, self.quarter = (height // 2, width // 2), (height // 4, width // 4)
+        self._made: Bank | None = None
+
+    @property
+    def begun(self) -> bool:
+        """True once the bank is made."""
+        return self._made is not None
+
+    def lamp(self, scene: Scene) -> Lamp:
+        """The scene's light in camera axes."""
+        direction = Pinhole.of(scene.camera).rotation @ scene.light.direction[0]
+        return Lamp(direction, float(scene.light.intensity[0]), float(scene.light.ambient[0]))
+
+    @cached_property
+    def reach(self) -> float:
+        """Largest extent [m] of the box of positions."""
+        return max(i.high - i.low for i in self.world.position) or 1.0
+
+    def bank(self, scene: Scene) -> Bank:
+        """All candidates for the scene's camera, made when first asked for."""
+        if self._made is None:
+            pinhole = Pinhole.of(scene.camera)
+            self._made = Bank(
+                self.sketcher, self.world, self.moves, pinhole, pinhole.view(*self.quarter), seed=self.seed
+            )
+        return self._made
+
+    def target(self, size: tuple[int, int]) -> Target:
+        """The picture as sketches are compared with it, in H x W pixels."""
+        e = self.evidence.resized(size)
+        mask = torch.zeros(size) if e.mask is None else e.mask
+        return Target(
+            e.image.contiguous(), mask.contiguous(), 0.0 if e.mask is None else e.mask_weight, e.tau
+        )
+
+    def rest(self, scenes: Scene, size: tuple[int, int]) -> Rest:
+        """The engine's picture of scenes as what a sketch is laid over, at a smaller size."""
+        image, ids, inverse = self.judge.draw(scenes)
+        inverse = torch.where(ids >= 0, inverse, 0.0)
+        if size != self.evidence.size:
+            k = self.evidence.size[0] // size[0]
+            image = resize(image, size)
+            inverse = -F.max_pool2d(-inverse[:, None], k)[:, 0]
+        return Rest(image.contiguous(), inverse.contiguous())
+
+    def _level(self, scene: Scene, fine: bool) -> Level:
+        pinhole = Pinhole.of(scene.camera)
+        size = self.evidence.size if fine else self.half
+        return Level(pinhole.view(*size), self.target(size), 2, coarse=not fine)
+
+    def _tint(self, c: Candidates, encoded: Float[Tensor, "candidate 3"]) -> Float[Tensor, "candidate 3"]:
+        """Linear tints from sketches' encoded ones, white where the asset has none."""
+        low = torch.tensor([i.low for i in self.world.colour])
+        high = torch.tensor([i.high for i in self.world.colour])
+        linear = torch.maximum(torch.minimum(encoded.clamp_min(0.0) ** 2.2, high), low)
+        free = torch.tensor([a.colour_free for a in self.world.assets])[c.asset]
+        return torch.where(free[:, None], linear, torch.ones_like(linear))
+
+    def propose(
+        self, fit: Fit, *, near: Tensor | None = None, wrong: Tensor | None = None
+    ) -> tuple[Candidates, Tensor, Tensor]:
+        """Objects that would explain what is wrong: candidates, linear tints, change of wrong pixels.
+
+        Args:
+            fit: What is explained already.
+            near: Only objects over these pixels, [H, W].
+            wrong: How wrong each pixel is, [H, W]: only objects over those that are. These, as those `near`,
+                are scored at twice the size.
+        """
+        lamp, bank, over = self.lamp(fit.scene), self.bank(fit.scene), wrong
+        pool, cell, turn = bank.candidates, 0.08 * self.reach, math.pi
+        if near is not None:
+            over, turn = near.float(), 0.5
+        if over is None:
+            score = bank.score(lamp, self.target(self.quarter), self.rest(fit.scene, self.quarter))
+        else:
+            chosen = self._over(over, bank).nonzero()[:, 0]
+            if len(chosen) > _LOCAL:
+                score = bank.score(
+                    lamp, self.target(self.quarter), self.rest(fit.scene, self.quarter), chosen
+                )
+                chosen = chosen[score.argsort()[:_LOCAL]]
+            pool = pool[chosen]
+            if len(chosen) == 0:
+                return pool, torch.zeros(0, 3), torch.zeros(0)
+            score = bank.score_larger(lamp, self.target(self.half), self.rest(fit.scene, self.half), chosen)
+        if not self.moves.upright:
+            turn = 0.4
+        first = spread(pool, score, _CANDIDATES, distance=cell, turn=turn, per_asset=6)
+        if len(first) == 0:
+            return pool[:0], torch.zeros(0, 3), torch.zeros(0)
+        finalists, per_asset = (_FINALISTS, 6) if near is None else (12, 2)
+        return self.refined(fit, pool[first], finalists, per_asset=per_asset)
+
+    def _over(self, pixels: Tensor, bank: Bank) -> Tensor:
+        """Which of the bank's candidates have their middle over, or close to, pixels of weight."""
+        fold = self.evidence.size[0] // self.quarter[0]
+        weight = F.avg_pool2d(pixels[None, None], fold)
+        near = F.max_pool2d((weight > 0.15).float(), 5, stride=1, padding=2)[0, 0]
+        x = bank.middle[:, 0].long().clamp(0, near.shape[1] - 1)
+        y = bank.middle[:, 1].long().clamp(0, near.shape[0] - 1)
+        return near[y, x] > 0
+
+    def refined(
+        self, fit: Fit, start: Candidates, finalists: int, *, per_asset: int = 6
+    ) -> tuple[Candidates, Tensor, Tensor]:
+        """Candidates after least differences on sketches, coarse then fine, over the fit's own picture."""
+        pinhole, lamp = Pinhole.of(fit.scene.camera), self.lamp(fit.scene)
+        zero = torch.zeros(len(start), dtype=torch.int32)
+        coarse, _, change = refine(
+            self.sketcher,
+            self.moves,
+            pinhole,
+            self._level(fit.scene, False),
+            lamp,
+            start,
+            zero,
+            self.rest(fit.scene, self.half),
+            iterations=6,
+        )
+        keep = spread(coarse, change, finalists, distance=0.02 * self.reach, turn=0.3, per_asset=per_asset)
+        if len(keep) == 0:
+            return coarse[:0], torch.zeros(0, 3), torch.zeros(0)
+        fine, tint, change = refine(
+            self.sketcher,
+            self.moves,
+            pinhole,
+            self._level(fit.scene, True),
+            lamp,
+            coarse[keep],
+            zero[: len(keep)],
+            self.rest(fit.scene, self.evidence.size),
+            iterations=5,
+        )
+        order = change.argsort()
+        return fine[order], self._tint(fine, tint)[order], 4.0 * change[order]
