@@ -179,9 +179,10 @@ def test_texture_stands_upright(open_gl):
     np.testing.assert_allclose(got, srgb(linear), atol=4e-3)
 
 
-def test_texture_is_averaged_in_linear_light(open_gl):
+@pytest.mark.parametrize("texels", [(64, 64), (96, 40), (48, 1)])
+def test_texture_is_averaged_in_linear_light(open_gl, texels):
     """Far away, stripes of which one in four is white are a quarter as bright as white, in linear light."""
-    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes = np.zeros((*texels, 3), np.uint8)
     stripes[::4] = 255
     asset = quad(colour=(1, 1, 1), texture=stripes)
     frame = open_gl(world_of(asset), size=(16, 16)).render(scene_of(focal=(4, 4)))

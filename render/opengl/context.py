@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from render.engine import EngineError
 
 if TYPE_CHECKING:
@@ -98,6 +100,33 @@ def _source(stem: str) -> str:
     return (Path(__file__).parent / f"{stem}.glsl").read_text(encoding="utf-8")
 
 
+_ENUM, _SIZE, _POINTER = ctypes.c_uint, ctypes.c_int, ctypes.c_void_p
+
+
+def _function(context: "moderngl.Context", name: str, *arguments: Any) -> Callable[..., None]:
+    """One of OpenGL's own functions."""
+    kind = getattr(ctypes, "WINFUNCTYPE", ctypes.CFUNCTYPE)  # OpenGL's calling convention on Windows
+    return kind(None, *arguments)(context.mglo._context.load(name))
+
+
+def mipmapped(context: "moderngl.Context", levels: list[np.ndarray]) -> "moderngl.Texture":
+    """A texture with its levels, sRGB-encoded uint8 [h, w, 4], the largest first.
+
+    The driver could average them itself, but to learn how it compiles for a third of a second (llvmpipe).
+    """
+    texture_2d, srgb8_alpha8, rgba, unsigned_byte = 0x0DE1, 0x8C43, 0x1908, 0x1401
+    bind = _function(context, "glBindTexture", _ENUM, _ENUM)
+    image = _function(context, "glTexImage2D", _ENUM, *[_SIZE] * 5, _ENUM, _ENUM, _POINTER)
+    texture = context.texture(levels[0].shape[1::-1], 4, internal_format=srgb8_alpha8)
+    bind(texture_2d, texture.glo)
+    for number, level in enumerate(levels):
+        height, width = level.shape[:2]
+        texels = np.ascontiguousarray(level).ctypes.data
+        image(texture_2d, number, srgb8_alpha8, width, height, 0, rgba, unsigned_byte, texels)
+    texture.filter = (context.LINEAR_MIPMAP_LINEAR, context.LINEAR)
+    return texture
+
+
 class DepthArrays:
     """Depth textures with layers, which moderngl cannot make: five calls straight to OpenGL.
 
@@ -108,19 +137,12 @@ class DepthArrays:
     _FLOAT, _FRAMEBUFFER, _DEPTH_ATTACHMENT, _COLOUR_0, _NONE = 0x1406, 0x8D40, 0x8D00, 0x8CE0, 0
 
     def __init__(self, context: "moderngl.Context") -> None:
-        load = context.mglo._context.load
-        enum, size, pointer = ctypes.c_uint, ctypes.c_int, ctypes.c_void_p
-
-        def function(name: str, *arguments: Any) -> Callable[..., None]:
-            kind = getattr(ctypes, "WINFUNCTYPE", ctypes.CFUNCTYPE)  # OpenGL's calling convention on Windows
-            return kind(None, *arguments)(load(name))
-
         self._context = context
-        self._bind_texture = function("glBindTexture", enum, enum)
-        self._image = function("glTexImage3D", enum, *[size] * 6, enum, enum, pointer)
-        self._bind_framebuffer = function("glBindFramebuffer", enum, enum)
-        self._attach = function("glFramebufferTexture", enum, enum, enum, size)
-        self._draw_buffer = function("glDrawBuffer", enum)
+        self._bind_texture = _function(context, "glBindTexture", _ENUM, _ENUM)
+        self._image = _function(context, "glTexImage3D", _ENUM, *[_SIZE] * 6, _ENUM, _ENUM, _POINTER)
+        self._bind_framebuffer = _function(context, "glBindFramebuffer", _ENUM, _ENUM)
+        self._attach = _function(context, "glFramebufferTexture", _ENUM, _ENUM, _ENUM, _SIZE)
+        self._draw_buffer = _function(context, "glDrawBuffer", _ENUM)
 
     def texture(self, size: tuple[int, int, int]) -> "moderngl.TextureArray":
         """A 32-bit float depth texture of (width, height, layers)."""

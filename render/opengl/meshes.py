@@ -3,10 +3,13 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from render.layout import INSTANCE_FLOATS
-from render.opengl.context import object_program
+from render.opengl.context import mipmapped, object_program
+from render.shading import encode_srgb
+from render.shading.textures import pyramid
 from scenes.asset import Asset
 
 if TYPE_CHECKING:
@@ -22,7 +25,6 @@ _INSTANCE = (
     "world_y",
     "world_z",
 )
-_SRGB8 = 0x8C41
 SHADOW_UNIT = 0  # the shader's default: moderngl cannot set a sampler2DArrayShadow
 ALBEDO_UNIT = 1
 SCENES = 128  # most scenes drawn at once: 12 KiB of the 16 KiB that OpenGL grants a uniform block
@@ -115,11 +117,12 @@ class Mesh:
 
 def _upload(context: "moderngl.Context", texels: np.ndarray, anisotropy: float) -> "moderngl.Texture":
     # Texture row 0 is v = 0, as in glTF: uploaded as it is, OpenGL's first row is v = 0 too.
-    height, width = texels.shape[:2]
-    texture = context.texture(
-        (width, height), 3, np.ascontiguousarray(texels).tobytes(), internal_format=_SRGB8
-    )
-    texture.build_mipmaps()
-    texture.filter = (context.LINEAR_MIPMAP_LINEAR, context.LINEAR)
+    texture = mipmapped(context, [_encoded(level) for level in pyramid(torch.as_tensor(texels.copy()))])
     texture.anisotropy = min(anisotropy, context.max_anisotropy)
     return texture
+
+
+def _encoded(level: Float[torch.Tensor, "row column 3"]) -> np.ndarray:
+    """Linear texels as bytes, sRGB-encoded, opaque."""
+    opaque = torch.cat([encode_srgb(level), torch.ones_like(level[..., :1])], -1)
+    return (opaque * 255.0).round().to(torch.uint8).numpy()

@@ -86,14 +86,14 @@ def textures(world: World) -> Textures:
 
 def _make(world: World) -> Textures:
     pyramids = [
-        [] if a.texture is None else _pyramid(torch.as_tensor(a.texture.copy())) for a in assets(world)
+        [] if a.texture is None else pyramid(torch.as_tensor(a.texture.copy())) for a in assets(world)
     ]
     most = max([1, *(len(p) for p in pyramids)])
     first = torch.zeros(len(pyramids), most, dtype=torch.int32)
     size = torch.ones(len(pyramids), most, 2, dtype=torch.int32)
     rows, total = [torch.zeros(0, 3)], 0
-    for i, pyramid in enumerate(pyramids):
-        for k, level in enumerate(pyramid):
+    for i, levels in enumerate(pyramids):
+        for k, level in enumerate(levels):
             first[i, k:] = total
             size[i, k:] = torch.tensor(level.shape[:2])
             rows.append(level.reshape(-1, 3))
@@ -101,8 +101,8 @@ def _make(world: World) -> Textures:
     return Textures(torch.cat(rows), first, size, torch.tensor([len(p) for p in pyramids], dtype=torch.int32))
 
 
-def _pyramid(texture: Tensor) -> list[Tensor]:
-    """The texture in linear light, then box averages of half the size down to one texel."""
+def pyramid(texture: Tensor) -> list[Tensor]:
+    """An sRGB-encoded uint8 texture in linear light, then box averages of half the size down to one texel."""
     level = decode_srgb(texture.float() / 255.0)
     levels = [level]
     while max(level.shape[:2]) > 1:
