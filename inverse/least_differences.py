@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from inverse.candidates import Candidates, Moves, Pinhole
+from inverse.directions import at_end, directions
 from inverse.jacobian import Stencil, stencils
 from inverse.losses import Evidence, covered
 from render.engine import Engine, open_engine
@@ -22,6 +23,7 @@ _DAMPINGS = (0.1, 1.0, 10.0)
 _WIDENINGS = (1.0, 4.0)  # of tau in the weights: rho's own, and one under which misplaced edges still pull
 _SMOOTH = {"colour": 0.02, "light": 0.04, "background": 0.02}  # steps of entries that move no outline
 _TURNS = ("light.azimuth", "light.elevation")  # move the outlines of shadows
+_FARTHEST = 5.0  # moves of each kind that a step may take
 _STEADY = 0.05  # of all that was gained: what a step must gain for another with the same Jacobian
 
 
@@ -163,12 +165,13 @@ class Judge:
             return start
         for _ in range(iterations):
             before, drawn = best.total, self.renders
-            jacobian = self._jacobian(best, columns, pixels)
+            moves = self._moves(best.scene, columns, pixels)
+            jacobian = self._jacobian(best, columns, moves)
             for chord in range(max(1, (self.renders - drawn) // (len(_WIDENINGS) * len(_DAMPINGS)))):
                 here = best.total
-                best, damping = self._stepped(best, jacobian, columns, pixels, damping)
+                best, damping = self._stepped(best, jacobian, columns, moves, damping)
                 if best.total == here and chord == 0:
-                    best, damping = self._stepped(best, jacobian, columns, pixels, damping * 1e3)
+                    best, damping = self._stepped(best, jacobian, columns, moves, damping * 1e3)
                 if here - best.total <= _STEADY * (start.total - best.total):
                     break
             if before - best.total < max(0.05, 1e-3 * best.total):
@@ -176,11 +179,10 @@ class Judge:
         return best
 
     def _stepped(
-        self, best: Fit, jacobian: Tensor, columns: Tensor, pixels: float, damping: float
+        self, best: Fit, jacobian: Tensor, columns: Tensor, moves: Tensor, damping: float
     ) -> tuple[Fit, float]:
         """The best of several steps if it beats the fit, else the fit; and the damping to go on with."""
         theta = self.world.pack(best.scene)[0]
-        limit = 5.0 * self.steps(best.scene, pixels)[columns]
         trials = []
         for normal, descent in self._normals(best, jacobian):
             # what lies at the end of its range and wants out stays there, so that the others do not count
@@ -191,9 +193,7 @@ class Judge:
                 damped = normal + torch.diag(normal.diagonal() * damping * factor + 1e-9)
                 damped[stays], damped[:, stays] = 0.0, 0.0
                 step = -torch.linalg.solve(damped + torch.diag(stays.float()), descent)
-                trial = theta.clone()
-                trial[columns] += torch.maximum(torch.minimum(step, limit), -limit)
-                trials.append(self._clamp(trial))
+                trials.append(self._clamp(theta + step.clamp(-_FARTHEST, _FARTHEST) @ moves))
         scenes = self.world.unpack(torch.stack(trials), like=best.scene)
         image, ids, _ = self.draw(scenes)
         cost = self._cost(image, ids)
@@ -207,14 +207,19 @@ class Judge:
     def covariances(self, fit: Fit, blocks: list[Tensor]) -> list[Float[Tensor, "column column"]]:
         """Covariance of each block of theta's entries, all others held; one Jacobian serves all blocks.
 
-        It is the inverse curvature times the residual's variance.
+        A block holds an object's whole place or none of it. The covariance is the inverse curvature times
+        the residual's variance.
         """
         columns = torch.cat(blocks)
-        normal, _ = self._normals(fit, self._jacobian(fit, columns, 0.5))[0]
+        moves = self._moves(fit.scene, columns, 0.5)
+        normal, _ = self._normals(fit, self._jacobian(fit, columns, moves))[0]
         # under rho a right pixel's squared difference has weight 1 / tau^2
         variance = float((fit.image - self.evidence.image).square().median()) / 0.455 / self.evidence.tau**2
-        parts = torch.arange(len(columns)).split([len(b) for b in blocks])
-        return [torch.linalg.pinv(normal[p][:, p], hermitian=True) * variance for p in parts]
+        told = []
+        for part in torch.arange(len(columns)).split([len(b) for b in blocks]):
+            move = moves[part][:, columns[part]]
+            told.append(move.T @ torch.linalg.pinv(normal[part][:, part], hermitian=True) @ move * variance)
+        return told
 
     def _columns(self, scene: Scene, free: Tensor | None) -> Tensor:
         active = self.world.active(scene)[0]
@@ -227,10 +232,19 @@ class Judge:
 
     def _outward(self, theta: Tensor, columns: Tensor, descent: Tensor) -> Bool[Tensor, "column"]:
         """Columns at an end of their range that descent would push through it."""
-        low, high = self.world.low[columns], self.world.high[columns]
-        slack = 1e-5 * (high - low)
-        at_low, at_high = theta[columns] <= low + slack, theta[columns] >= high - slack
-        return self.world.ends[columns] & ((at_low & (descent > 0)) | (at_high & (descent < 0)))
+        low, high = at_end(self.world, theta)[:, columns]
+        return (low & (descent > 0)) | (high & (descent < 0))
+
+    def _moves(self, scene: Scene, columns: Tensor, pixels: float) -> Float[Tensor, "column parameter"]:
+        """How theta moves for each of its columns, by what shifts outlines by about `pixels`."""
+        steps, view = self.steps(scene, pixels), Pinhole.of(scene.camera).view(*self.evidence.size)
+        return directions(self.world, self.moves, scene, columns, steps, view, pixels)
+
+    @cached_property
+    def _smooth(self) -> Bool[Tensor, "parameter"]:
+        """Entries of theta that move no outline."""
+        named = zip(self.world.names, self.world.groups, strict=True)
+        return torch.tensor([g in _SMOOTH and n not in _TURNS for n, g in named])
 
     def _stencils(self, fit: Fit, columns: Tensor) -> list[Stencil]:
         """Columns in sets that one picture, or a pair, serves."""
@@ -248,22 +262,15 @@ class Judge:
         near = F.avg_pool2d(seen[:, None].float(), 3, stride=1, padding=1)
         return dict(zip(slots, (change + near)[:, 0], strict=True))
 
-    def _jacobian(self, fit: Fit, columns: Tensor, pixels: float) -> Float[Tensor, "column residual"]:
-        """How each entry of theta changes the picture, by differences."""
-        shared = self._stencils(fit, columns)
-        theta, steps = self.world.pack(fit.scene)[0], self.steps(fit.scene, pixels)
-        smooth = torch.tensor(
-            [
-                g in _SMOOTH and n not in _TURNS
-                for n, g in zip(self.world.names, self.world.groups, strict=True)
-            ]
-        )
-        # one-sided steps go down where the range ends above
-        steps = torch.where(smooth & (theta + steps > self.world.high), -steps, steps)
+    def _jacobian(self, fit: Fit, columns: Tensor, moves: Tensor) -> Float[Tensor, "column residual"]:
+        """How each of the moves changes the picture, by differences."""
+        shared, theta, smooth = self._stencils(fit, columns), self.world.pack(fit.scene)[0], self._smooth
+        # one-sided differences go down where the range ends above
+        over = smooth[columns] & ((theta + moves)[:, columns].diagonal() > self.world.high[columns])
+        sign = torch.where(over, -1.0, 1.0)
         rows = []
         for s in shared:
-            step = torch.zeros_like(theta)
-            step[s.columns] = steps[s.columns]
+            step = sign[s.places] @ moves[s.places]
             rows += [theta + step] if smooth[s.columns[0]] else [theta + step, theta - step]
         image, ids, _ = self.draw(self.world.unpack(torch.stack(rows), like=fit.scene))
         residual = self._residual(fit.image, fit.instance_id)
@@ -272,8 +279,8 @@ class Judge:
         for s in shared:
             change = next(moved) - (residual if smooth[s.columns[0]] else next(moved))
             change = change if smooth[s.columns[0]] else 0.5 * change
-            for c, place, share in zip(s.columns, s.places, s.shares, strict=True):
-                jacobian[place] = change * share / steps[c]
+            for place, share in zip(s.places, s.shares, strict=True):
+                jacobian[place] = sign[place] * change * share
         return jacobian.flatten(1)
 
     def _normals(self, fit: Fit, jacobian: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -89,7 +89,7 @@ class Search:
         fit = self.settle(fit, iterations=4)
         self.judge.note("least differences", fit)
         if not self.agrees(fit):
-            fit = self._looked_again(fit, glance)
+            fit = self._looked_again(self._relit(fit, price), glance)
         births, changes = (self._late_birth,), (self._turns, self._slides, self._exchanges)
         moves = (*(births + changes if self._misses(fit) else changes + births), self._rebirths)
         fit = self._repair(fit, moves, self.agrees, self.settings.glance_renders)
