@@ -5,7 +5,7 @@ import torch
 from supersampled import PLACES, SIZE, agreement, blurred_losses, differences, problem, small_world
 from torch.testing import assert_close
 
-from render.edge import edge_gradient, edge_gradient_reference
+from render.edge import edge_gradient, edge_gradient_reference, operator
 from render.geometry import assemble
 from render.raster import Raster, rasterize
 from render.triangles import Triangles
@@ -180,6 +180,18 @@ def test_copies_are_pictures_of_their_own():
         assert_close(whole[i], one, rtol=1e-12, atol=1e-12)
 
 
+def test_pixels_one_at_a_time_as_on_a_gpu(monkeypatch):
+    p = problem("two", 1)
+    raster, geometry, image = drawn(p, torch.zeros(1, p.count), torch.float64)
+    cotangent = torch.randn(image.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    given = image, geometry.vertices.double(), geometry.triangles, raster, cotangent
+    for antialiased in (False, True):
+        monkeypatch.undo()
+        together = gradient(*given, antialiased=antialiased)
+        monkeypatch.setattr(operator, "_LANES", 1)
+        assert_close(gradient(*given, antialiased=antialiased), together, rtol=1e-9, atol=1e-9)
+
+
 def test_finds_what_the_pixels_show_itself():
     vertices, top = random_triangles(2)
     image = torch.rand(1, 12, 16, 3).double()
@@ -209,6 +221,22 @@ def test_depth_moves_the_surface():
         ahead, behind = (picture(vertices + s * away)[0] for s in (1, -1))
         want = (g * (ahead - behind) / 0.02).sum()
         assert_close(grad[corner, 2], want, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_mixed_pixels_take_their_neighbours_slopes(axis):
+    """Two faces of one surface, one far before the other: where they meet, colours mix and are not asked."""
+    corners = [[-FAR, -FAR, 0.6], [FAR, -FAR, 0.6], [0.0, 3 * FAR, 0.6], [0.0, -5 * FAR, 0.6]]
+    vertices, top = mesh(corners, [[0, 1, 2], [1, 0, 3]])
+    place = torch.stack(torch.meshgrid(torch.arange(16), torch.arange(20), indexing="ij")).double()
+    face = (place[axis] >= 8).int()[None]
+    raster = Raster(face, torch.where(face == 0, 0.5, 0.7), torch.zeros(1, 16, 20, 3))
+    image = (0.2 * place[0] + 0.3 * place[1])[None, ..., None]
+    image[:, (place[axis] == 7) | (place[axis] == 8)] = 5.0
+    g = torch.rand(image.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    grad = gradient(image, vertices, top, raster, g, antialiased=True)
+    assert_close(grad[:, 0].sum(), -0.3 * g.sum(), rtol=1e-9, atol=0)
+    assert_close(grad[:, 1].sum(), -0.2 * g.sum(), rtol=1e-9, atol=0)
 
 
 def test_float32_close_to_float64():

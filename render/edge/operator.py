@@ -14,6 +14,8 @@ from render.launch import REAL, argument, in_threads, launch, part, shares, sign
 from render.raster import Raster, rasterize
 from render.triangles import Triangles, packed
 
+_LANES = 16  # pixels that a CPU takes at once: two of its vectors, so that one need not wait for itself
+
 
 def edge_gradient(
     image: Float[Tensor, "batch height width channel"],
@@ -38,7 +40,7 @@ def edge_gradient(
     At the picture's border, contours within half a pixel of it are not felt, since what lies beyond is not
     seen. A picture drawn one pixel wider on each side, and cropped after this call, feels them.
 
-    Memory: in the backward pass 12 bytes a vertex and host thread, 4 bytes a pixel if `antialiased`.
+    Memory: in the backward pass 12 bytes a vertex and host thread, 4 bytes a pixel.
 
     Args:
         image: [B, H, W, C], float32 or float64. Carries a gradient: the identity.
@@ -121,22 +123,20 @@ def _grad_vertices(
     """Launch the kernels, each host thread into its own buffer; the buffers are added in a fixed order."""
     batch, height, width, channels = image.shape
     device = image.device
-    k = kernels(REAL[vertices.dtype], channels)
+    k = kernels(REAL[vertices.dtype], channels, 1 if image.is_cuda else _LANES)
     threads = thread_count(device, numbers=image.numel())
     by_copy = copies >= threads  # threads then share no vertex, and one buffer serves all
     grad = vertices.new_zeros(1 if by_copy else threads, *vertices.shape)
     if image.numel() == 0 or len(top) == 0:
         return grad[0]
-    loaded = (k.contours, k.crossings, k.pure_pixels, k.advection)
+    loaded = (k.contours, k.crossings, k.surfaces, k.advection)
     load_unique(kernels.__module__, loaded, str(device))
     mesh = top.keep(k.contours, lambda: _mesh(k, top))
     placed = [argument(vertices, k.vec3), len(vertices) // copies]
     picture = _picture(k, image, grad_image, raster, antialiased)
-    pure = picture.face_id
-    if antialiased:
-        pure = argument(torch.empty(raster.face.numel(), dtype=torch.int32, device=device))
-    surfaces = [placed[0], mesh.faces, mesh.group, top.image_count, placed[1]]
-    pixels = [picture.face_id, pure, picture.inverse_depth, picture.image, picture.grad_image]
+    surface = argument(torch.empty(raster.face.numel(), dtype=torch.int32, device=device))
+    moving = [placed[0], mesh.faces, mesh.group, top.image_count, placed[1]]
+    pixels = [picture.face_id, surface, picture.inverse_depth, picture.image, picture.grad_image, antialiased]
     parts = shares(threads, batch, height, together=top.image_count if by_copy else 1)
     span = 1 if image.is_cuda else width
     out = [argument(grad, k.vec3)]
@@ -144,7 +144,7 @@ def _grad_vertices(
     def mark(index: int) -> None:
         s = parts[index]
         inputs = [mesh, picture, span, s.images[0], s.rows[0]]
-        launch(k.pure_pixels, s.pixels(width, span), inputs=inputs, outputs=[pure], device=device)
+        launch(k.surfaces, s.pixels(width, span), inputs=inputs, outputs=[surface], device=device)
 
     def differentiate(index: int) -> None:
         s, row = parts[index], 0 if by_copy else index
@@ -158,11 +158,10 @@ def _grad_vertices(
         if top.instance_count > 1:
             inputs = [mesh, *placed, picture, *here]
             launch(k.crossings, s.pixels(width, span), inputs=inputs, outputs=out, device=device)
-        inputs = [*surfaces, height, width, *pixels, *here]
+        inputs = [*moving, height, width, *pixels, *here]
         launch(k.advection, s.pixels(width, span), inputs=inputs, outputs=out, device=device)
 
-    if antialiased:
-        in_threads(threads, mark)
+    in_threads(threads, mark)
     in_threads(threads, differentiate)
     return grad.sum(0) if len(grad) > 1 else grad[0]
 

@@ -19,14 +19,17 @@ from render.edge.kernels.crossings import crossings
 
 
 @functools.cache
-def kernels(real: Any, channels: int) -> SimpleNamespace:
-    """Build the kernels for a scalar type, float32 to run or float64 to check, and a channel count."""
+def kernels(real: Any, channels: int, lanes: int = 1) -> SimpleNamespace:
+    """Build the kernels for a scalar type, float32 to run or float64 to check, and a channel count.
+
+    `lanes` is how many pixels the advection takes at once: a GPU one, a CPU what fills its vector units.
+    """
     c = common(real, channels)
-    pure_pixels, advect = advection(c)
+    surfaces, advect = advection(c, lanes)
     return SimpleNamespace(
         contours=contours(c),
         crossings=crossings(c),
-        pure_pixels=pure_pixels,
+        surfaces=surfaces,
         advection=advect,
         vec3=c.vec3,
         colour=c.colour,

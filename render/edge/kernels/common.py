@@ -76,6 +76,7 @@ def common(real: Any, channels: int) -> SimpleNamespace:
 
     return SimpleNamespace(
         real=real,
+        channels=channels,
         vec2=vec2,
         vec3=vec3,
         colour=colour,
