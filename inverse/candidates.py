@@ -6,12 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 import roma
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse.sketch import View
 from scenes import Asset, Camera, Scene, World
+from scenes.sampling import footprints
 from scenes.scene import matrix
+
+_CLEAR = 0.5  # of the bounding circles' radii: middles nearer than that are of objects in one another
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +64,19 @@ def candidates_of(scene: Scene, slots: list[int]) -> Candidates:
         scene.translation[0, slots],
         scene.scale[0, slots],
     )
+
+
+def clear(world: World, scene: Scene, c: Candidates) -> Bool[Tensor, "candidate"]:
+    """Which candidates keep clear of a scene's objects, where the world keeps its objects apart.
+
+    Bounding circles may overlap by half: places are not exact yet. Two objects in one another are refused.
+    """
+    filled = scene.asset[0] >= 0
+    if not world.separate or not bool(filled.any()):
+        return torch.ones(len(c), dtype=torch.bool)
+    radius = footprints(world)
+    reach = (radius[c.asset] * c.scale)[:, None] + radius[scene.asset[0]] * scene.scale[0]
+    return (torch.cdist(c.translation, scene.translation[0]) >= _CLEAR * reach)[:, filled].all(1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inverse.candidates import yaw_period
+from inverse.candidates import candidates_of, clear, yaw_period
 from inverse.encoder.network import Encoder
 from inverse.encoder.sighting import look, scene_of
 from inverse.least_differences import Fit, Judge
@@ -61,9 +61,10 @@ class Glance:
         Args:
             rough: Of the picture, at a small size: poses are not refined yet.
         """
-        count = min(int((self.seen.heat > self.encoder.threshold).sum()), self.world.count[1])
-        self._place = {slot: slot for slot in range(count)}
-        scene = scene_of(self.encoder, self.seen[:count])
+        places = self._surest()
+        count = len(places)
+        self._place = dict(enumerate(places))
+        scene = scene_of(self.encoder, self.seen[places])
         cost = rough.costs(scene)
         for slot in range(count):
             turns = self._turns(int(scene.asset[0, slot]))
@@ -73,6 +74,15 @@ class Glance:
             if costs[best] < cost:
                 scene, cost = others[best], costs[best : best + 1]
         return scene
+
+    def _surest(self) -> list[int]:
+        """Places that hold an object; of two in one another the surer one."""
+        places: list[int] = []
+        for place in (self.seen.heat > self.encoder.threshold).nonzero()[:, 0].tolist():
+            others, one = (scene_of(self.encoder, self.seen[p]) for p in (places, [place]))
+            if len(places) < self.world.count[1] and clear(self.world, others, candidates_of(one, [0])):
+                places.append(place)
+        return places
 
     def reconsider(
         self, judge: Judge, rough: Judge, fit: Fit, wrong: Callable[[Fit], dict[int, float]]
@@ -102,6 +112,8 @@ class Glance:
             asset = int(self.seen.assets[place].argmax())
             price = self.settings.object_price
             read = self._read(fit.scene, empty[0], place, asset)
+            if not clear(self.world, fit.scene, candidates_of(read[0], [empty[0]])):
+                continue
             trial = self._better(judge, rough, fit, empty[0], [(s, price) for s in read], 0.0)
             if trial is not fit:
                 self._place[empty.pop(0)] = place

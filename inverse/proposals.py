@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inverse.bank import Bank, spread
-from inverse.candidates import Candidates, Moves, Pinhole
+from inverse.candidates import Candidates, Moves, Pinhole, clear
 from inverse.least_differences import Fit, Judge
 from inverse.losses import resize
 from inverse.sketch import Lamp, Rest, Sketcher, Target
@@ -106,12 +106,14 @@ class Proposals:
         """
         lamp, bank, over = self.lamp(fit.scene), self.bank(fit.scene), wrong
         pool, cell, turn = bank.candidates, 0.08 * self.reach, math.pi
+        free = clear(self.world, fit.scene, pool)
         if near is not None:
             over, turn = near.float(), 0.5
         if over is None:
             score = bank.score(lamp, self.target(self.quarter), self.rest(fit.scene, self.quarter))
+            score = torch.where(free, score, 0.0)
         else:
-            chosen = self._over(over, bank).nonzero()[:, 0]
+            chosen = (self._over(over, bank) & free).nonzero()[:, 0]
             if len(chosen) > _LOCAL:
                 score = bank.score(
                     lamp, self.target(self.quarter), self.rest(fit.scene, self.quarter), chosen
@@ -170,4 +172,5 @@ class Proposals:
             iterations=5,
         )
         order = change.argsort()
+        order = order[clear(self.world, fit.scene, fine)[order]]
         return fine[order], self._tint(fine, tint)[order], 4.0 * change[order]

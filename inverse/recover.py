@@ -37,6 +37,7 @@ _COARSE = 0.005  # share of wrong pixels above which gradients are tried once mo
 _DOUBTFUL = 0.02  # share of wrong pixels above which search is not left out after a glance
 _GLANCED = 64  # [px] side of a square as large as the pictures that tell readings of the encoder apart
 _FRAMES = 48  # most kept for the animation
+_BETTER = 0.0005  # share of wrong pixels by which another pose must be better to take the place of the best
 _UNEXPLAINED = 0.01  # share of wrong pixels above which the user is told
 
 
@@ -130,7 +131,7 @@ def recover(
             if search.excess(found) > _COARSE * found.cost.numel() and filled_slots(found):
                 found = _refined(judge, search, found, render, settings, device)
             fit = found if fit is None or found.total < fit.total else fit
-        recovery = _recovery(judge, fit, record, strategy, operator, seed)
+        recovery = _recovery(judge, search, fit, record, strategy, operator, seed)
         return replace(recovery, messages=(*recovery.messages, refused)) if refused else recovery
 
 
@@ -210,10 +211,22 @@ def _refined(
     return trial if trial.total < fit.total else search.settle(fit)
 
 
-def _recovery(judge: Judge, fit: Fit, record: _Record, strategy: str, operator: str, seed: int) -> Recovery:
+def _recovery(
+    judge: Judge,
+    search: Search | ViewSearch,
+    fit: Fit,
+    record: _Record,
+    strategy: str,
+    operator: str,
+    seed: int,
+) -> Recovery:
     """Everything that is to be told of the result."""
-    floor = noise_floor(fit.image - judge.evidence.image, judge.evidence.tau)
     hypotheses, poses = same_picture(judge, fit)
+    better = min(hypotheses, key=lambda h: h.loss, default=None)
+    if better and (better.loss + _BETTER) * fit.cost.numel() < fit.total:
+        fit = search.settle(judge.fit(better.scene))
+        hypotheses, poses = same_picture(judge, fit)
+    floor = noise_floor(fit.image - judge.evidence.image, judge.evidence.tau)
     objects = found_objects(judge, fit, floor, poses)
     loss = fit.total / fit.cost.numel()
     messages = [f"{o.asset}: {o.reason}." for o in objects if o.reason]

@@ -35,7 +35,8 @@ class SearchSettings:
     gain_share: float = 0.15  # share of the cost that an exchange or a rebirth must save
     rounds: int = 6  # of repair
     repair_renders: int = 1000  # no further repair is begun after so many pictures
-    glance_renders: int = 400  # the same after a glance
+    glance_renders: int = 400  # the same after a glance, where little is wrong
+    little: float = 0.005  # share of the picture's pixels wrong above the noise that is little
     content: float = 0.001  # share of the picture's pixels wrong above the noise: nothing is left to repair
 
 
@@ -92,7 +93,13 @@ class Search:
             fit = self._looked_again(self._relit(fit, price), glance)
         births, changes = (self._late_birth,), (self._turns, self._slides, self._exchanges)
         moves = (*(births + changes if self._misses(fit) else changes + births), self._rebirths)
-        fit = self._repair(fit, moves, self.agrees, self.settings.glance_renders)
+        soon = self.judge.renders + self.settings.glance_renders
+
+        def done(now: Fit) -> bool:
+            little = self.settings.little * now.cost.numel()
+            return self.agrees(now) or (self.judge.renders > soon and self.excess(now) < little)
+
+        fit = self._repair(fit, moves, done, self.settings.repair_renders)
         return self._deaths(fit, price)
 
     def _looked_again(self, fit: Fit, glance: Glance) -> Fit:
