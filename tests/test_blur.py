@@ -99,6 +99,21 @@ def test_squared_error_gradient(sigma):
     assert torch.autograd.gradcheck(lambda a, b: blurred_squared_error(a, b, sigma), (image, target))
 
 
+@pytest.mark.parametrize("sigma", [0.0, DIRECT, RECURSIVE])
+def test_squared_error_goes_back_more_than_once(sigma):
+    """The last pass scales in place what the passes before have to leave as it was."""
+    image, target = noise(2, 6, 5, 2).requires_grad_(), noise(2, 6, 5, 2, seed=1).requires_grad_()
+    error = blurred_squared_error(image, target, sigma)
+    weight = torch.tensor([0.3, 2.0], dtype=torch.float64)
+    first, again, last = (
+        torch.autograd.grad(error, (image, target), weight, retain_graph=k) for k in (1, 1, 0)
+    )
+    for a, b, c in zip(first, again, last, strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a, c)
+    assert torch.equal(image.detach(), noise(2, 6, 5, 2))
+
+
 def test_empty_batch():
     assert gaussian_blur(torch.zeros(0, 4, 5, 3), RECURSIVE).shape == (0, 4, 5, 3)
     assert blurred_squared_error(torch.zeros(0, 4, 5, 3), torch.zeros(1, 4, 5, 3), RECURSIVE).shape == (0,)

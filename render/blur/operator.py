@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._C._functorch as functorch  # no public way tells wrapped tensors
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -14,6 +15,8 @@ from render.blur.kernels import kernels, recursion
 from render.compilation import load_unique
 from render.launch import REAL, argument, in_threads, launch, part, shares, signed, thread_count
 
+# no public way tells; PyTorch before 2.6 has none, and the graph then counts as kept
+_graph_is_kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 RECURSIVE_FROM = 3.0  # [px]; below, the recursive filter strays and a convolution is as quick
 
 
@@ -57,7 +60,8 @@ def blurred_squared_error(
     width sqrt(2) sigma. What the blur carries beyond the picture's border counts too. Divided by the number
     of pixels and channels, so that values do not depend on the size.
 
-    Memory: at the peak, three pictures like `image`; from the forward to the backward pass, one.
+    Memory: at the peak, two pictures like `image`, three below 2.1 px or where the graph is kept; from the
+    forward to the backward pass, one.
 
     Args:
         image: [B, H, W, C], float32 or float64. Carries a gradient.
@@ -75,7 +79,7 @@ def blurred_squared_error(
         )
     if target.dtype != image.dtype:
         raise ValueError(f"target is {target.dtype}, image {image.dtype}; they must be equal")
-    error, _ = _BlurredNorm.apply(image - target, math.sqrt(2.0) * sigma)
+    error, _ = _BlurredError.apply(image, target, math.sqrt(2.0) * sigma)
     return error
 
 
@@ -100,13 +104,14 @@ class _Blur(torch.autograd.Function):
         )
 
 
-class _BlurredNorm(torch.autograd.Function):
-    """mean(d * G d) per image; its gradient is 2 G d over the count, which the forward pass already has."""
+class _BlurredError(torch.autograd.Function):
+    """mean(d * G d) per image, d = image - target; its gradient is 2 G d over the count, which is kept."""
 
     @staticmethod
     @signed
-    def forward(difference: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-        blurred = _blur(difference, sigma) if sigma > 0.0 and difference.numel() else difference.clone()
+    def forward(image: Tensor, target: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+        difference = image - target
+        blurred = _blur(difference, sigma) if sigma > 0.0 and difference.numel() else difference
         # not a sum of products, which would be as large as the pictures
         total = torch.bmm(difference.flatten(1)[:, None], blurred.flatten(1)[..., None])[:, 0, 0]
         return total / math.prod(difference.shape[1:]), blurred
@@ -114,22 +119,30 @@ class _BlurredNorm(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(
-            False
-        )  # else there were zeros for the blurred difference, as large as it is
+        # else there were zeros for the blurred difference, as large as it is
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(output[1])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor | None, _: None) -> tuple[Tensor | None, None]:
+    def backward(ctx: Any, grad_output: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
         if grad_output is None:
-            return None, None
+            return None, None, None
         (blurred,) = ctx.saved_tensors
         scale = 2.0 / math.prod(blurred.shape[1:])
+        grad = _scaled(blurred, scale * grad_output[:, None, None, None])
+        need_image, need_target, _ = ctx.needs_input_grad
         return (
-            blurred * (scale * grad_output[:, None, None, None]),
+            grad if need_image else None,
+            -grad if need_target else None,  # of a target that all images share, PyTorch takes the sum
             None,  # sigma
         )
+
+
+def _scaled(blurred: Tensor, factor: Tensor) -> Tensor:
+    """Their product, in place where no backward pass comes after: fresh memory costs as much as the blur."""
+    last = not _graph_is_kept() and not functorch.is_functorch_wrapped_tensor(factor)
+    return blurred.mul_(factor) if last else blurred * factor
 
 
 def _check(image: Tensor, sigma: float) -> None:
