@@ -1,81 +1,135 @@
-"""Which columns of a picture's Jacobian can share a picture: those that change different pixels."""
+"""How a picture changes with a scene: differences of the engine's pictures, each of the part that changes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from scenes import World
+from inverse.candidates import Pinhole
+from inverse.directions import directions
+from inverse.window import Window
+from scenes import Scene, World, stack
 
-_TOUCHED = 0.05  # change of a pixel by an object's removal from which on it counts as the object's
+if TYPE_CHECKING:
+    from inverse.least_differences import Fit, Judge
+
+SMOOTH = {"colour": 0.02, "light": 0.04, "background": 0.02}  # steps of entries that move no outline
+TURNS = ("light.azimuth", "light.elevation")  # move the outlines of shadows
+_TOUCHED = 0.03  # change of a pixel by an object's removal from which on it counts as the object's
+_RIM = 0.05  # share of the picture's longer side by which an object may move out of what it touched
 
 
 @dataclass(frozen=True, eq=False)
-class Stencil:
-    """Columns that are moved together.
+class Slopes:
+    """How a picture changes as its scene moves.
 
     Attributes:
         columns: Entries of theta.
-        places: Of each, which column of the Jacobian it is.
-        shares: Of each, what part of the pictures' change is its own; broadcast to [H, W, channel].
+        moves: How theta moves for each of them, see `directions`.
+        values: Derivatives of the residual, flattened, by each move.
     """
 
-    columns: list[int] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
-    shares: list[Tensor] = field(default_factory=list)
+    columns: Int[Tensor, "column"]
+    moves: Float[Tensor, "column parameter"]
+    values: Float[Tensor, "column residual"]
 
 
-def stencils(
-    world: World, columns: list[int], reach: dict[int, Float[Tensor, "height width"]], channels: int
-) -> list[Stencil]:
-    """As few sets of columns as can be told apart in the pictures.
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Entries of theta that change the same part of the picture: one object's, or what all share."""
 
-    The same number of objects that are apart is moved at once. A tint changes what shows its object, and only
-    in its own channel: all tints are moved at once.
+    columns: Int[Tensor, "column"]
+    window: Window
+
+
+class Differences:
+    """Slopes of one picture's scenes by differences of the engine's pictures.
+
+    Central ones for what moves outlines, one-sided ones for colours and strengths of light. What belongs to
+    one object is drawn no larger than what its removal changes, shadows included, and a rim: an object moves
+    little from one look to the next. Its three tints take one picture, for each changes its own channel.
 
     Args:
-        world: Names the entries of theta.
-        columns: Entries of theta, those of the Jacobian.
-        reach: For each slot among them how far its object changes each pixel.
-        channels: Of the pictures that are compared.
-
-    Reference:
-        Curtis, Powell and Reid 1974, "On the estimation of sparse Jacobian matrices".
+        judge: Draws.
+        parts: See `parts_of`.
+        pixels: Shift of outlines by a difference's step.
     """
-    group = _apart(reach)
-    sets: dict[tuple[int | str, ...], Stencil] = {}
-    for place, c in enumerate(columns):
-        slot, name = world.slot_of[c], world.names[c].rsplit(".", 1)[1]
-        share = torch.ones(1, 1, 1)
-        key: tuple[int | str, ...] = (c,)
-        if slot >= 0:
-            tint = world.groups[c] == "colour"
-            beside = reach if tint else {s: r for s, r in reach.items() if group[s] == group[slot]}
-            share = _owned(slot, beside)[..., None]
-            key = ("tint",) if tint else (group[slot], name)
-            if tint:
-                share = share * (torch.arange(channels) == "rgb".index(name))
-        stencil = sets.setdefault(key, Stencil())
-        stencil.columns.append(c)
-        stencil.places.append(place)
-        stencil.shares.append(share)
-    return list(sets.values())
+
+    def __init__(self, judge: "Judge", parts: list[Part], pixels: float) -> None:
+        self.judge, self.world, self.parts, self.pixels = judge, judge.world, parts, pixels
+        self._smooth = torch.tensor(
+            [g in SMOOTH and n not in TURNS for n, g in zip(self.world.names, self.world.groups, strict=True)]
+        )
+
+    def slopes(self, fit: "Fit") -> Slopes:
+        """The slopes at a fit."""
+        residual = self.judge.residual(fit.image, fit.instance_id)
+        columns = torch.cat([p.columns for p in self.parts])
+        moves = self._moves(fit.scene, columns)
+        theta, values = self.world.pack(fit.scene)[0], torch.zeros(len(columns), *residual.shape)
+        first = 0
+        for part in self.parts:
+            some, here = slice(first, first + len(part.columns)), part.window.within(self.judge.window)
+            values[some, here.rows, here.columns] = self._of_part(
+                part, fit.scene, theta, moves[some], here.cut(residual)
+            )
+            first = some.stop
+        return Slopes(columns, moves, values.flatten(1))
+
+    def _moves(self, scene: Scene, columns: Tensor) -> Float[Tensor, "column parameter"]:
+        """How theta moves for each of its columns."""
+        judge, world = self.judge, self.world
+        steps, view = judge.steps(scene, self.pixels), Pinhole.of(scene.camera).view(*judge.whole)
+        return directions(world, judge.moves, scene, columns, steps, view, self.pixels)
+
+    def _of_part(
+        self, part: Part, scene: Scene, theta: Tensor, moves: Tensor, residual: Tensor
+    ) -> Float[Tensor, "column height width channel"]:
+        sets, rows = together(self.world, part.columns.tolist()), []
+        smooth = self._smooth[part.columns]
+        # one-sided differences go down where the range ends above
+        over = (theta + moves)[:, part.columns].diagonal() > self.world.high[part.columns]
+        sign = torch.where(smooth & over, -1.0, 1.0)
+        for places in sets:
+            step = sign[places] @ moves[places]
+            rows += [theta + step] if smooth[places[0]] else [theta + step, theta - step]
+        image, ids, _ = self.judge.draw(self.world.unpack(torch.stack(rows), like=scene), part.window)
+        here = part.window.within(self.judge.window)
+        pictures = iter(self.judge.residual(image, ids, here))
+        slopes = torch.empty(len(moves), *residual.shape)
+        for places in sets:
+            change = next(pictures) - (residual if smooth[places[0]] else next(pictures))
+            change = change if smooth[places[0]] else 0.5 * change
+            for k in places:
+                slopes[k] = sign[k] * change
+                if len(places) > 1:
+                    slopes[k] *= _channel(self.world, int(part.columns[k]), change.shape[-1])
+        return slopes
 
 
-def _apart(reach: dict[int, Tensor]) -> dict[int, int]:
-    """A number for each slot, the same only for objects that touch no pixel in common."""
-    touched = {slot: r > _TOUCHED for slot, r in reach.items()}
-    group: dict[int, int] = {}
-    for slot, mine in touched.items():
-        taken = {group[other] for other in group if bool((mine & touched[other]).any())}
-        group[slot] = next(k for k in range(len(touched)) if k not in taken)
-    return group
+def parts_of(judge: "Judge", fit: "Fit", columns: Int[Tensor, "column"]) -> list[Part]:
+    """Columns by object, with a window that holds what its removal changes; what all share comes first."""
+    whole = judge.window
+    slot = torch.tensor(judge.world.slot_of)[columns]
+    slots = [s for s in slot.unique().tolist() if s >= 0]
+    windows = {-1: whole}
+    if slots:
+        image, _, _ = judge.draw(stack([fit.scene.without(s) for s in slots]))
+        touched = (image - fit.image).abs().amax(-1) > _TOUCHED
+        rim = round(_RIM * max(whole.size))
+        windows |= {s: Window.around(t, rim) for s, t in zip(slots, touched, strict=True)}
+    return [Part(columns[slot == s], w) for s, w in windows.items() if bool((slot == s).any())]
 
 
-def _owned(slot: int, reach: dict[int, Tensor]) -> Float[Tensor, "height width"]:
-    """1 where the slot reaches farther than all others."""
-    others = [r for s, r in reach.items() if s != slot]
-    if not others:
-        return torch.ones_like(reach[slot])
-    return (reach[slot] > torch.stack(others).amax(0)).float()
+def together(world: World, columns: list[int]) -> list[list[int]]:
+    """Places of one object's columns in sets whose pictures tell them apart: its tints, and each other."""
+    tints = [k for k, c in enumerate(columns) if world.groups[c] == "colour"]
+    return [*[[k] for k in range(len(columns)) if k not in tints], *([tints] if tints else [])]
+
+
+def _channel(world: World, column: int, channels: int) -> Float[Tensor, "channel"]:
+    """1 for the channel that a tint changes."""
+    return F.one_hot(torch.tensor("rgb".index(world.names[column].rsplit(".", 1)[1])), channels).float()

@@ -6,25 +6,25 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from inverse.candidates import Candidates, Moves, Pinhole
-from inverse.directions import at_end, directions
-from inverse.jacobian import Stencil, stencils
+from inverse.directions import at_end
+from inverse.jacobian import SMOOTH, TURNS, Differences, Slopes, parts_of
 from inverse.losses import Evidence, covered
+from inverse.window import Window
 from render.engine import Engine, open_engine
-from scenes import Scene, World, stack
+from scenes import Scene, World
 from scenes.scene import matrix
 
 _BATCH = 32  # scenes drawn per call
-_DAMPINGS = (0.1, 1.0, 10.0)
+_DAMPINGS = (0.1, 1.0, 10.0)  # tried at once with new slopes; steps after the first keep to what was best
 _WIDENINGS = (1.0, 4.0)  # of tau in the weights: rho's own, and one under which misplaced edges still pull
-_SMOOTH = {"colour": 0.02, "light": 0.04, "background": 0.02}  # steps of entries that move no outline
-_TURNS = ("light.azimuth", "light.elevation")  # move the outlines of shadows
 _FARTHEST = 5.0  # moves of each kind that a step may take
 _STEADY = 0.05  # of all that was gained: what a step must gain for another with the same Jacobian
+_WORTH = 0.05  # wrong pixels, and ...
+_WORTH_SHARE = 1e-3  # ... share of all that are wrong: what a step must promise to be drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +36,14 @@ class Fit:
         image: The engine's picture, [H, W, 3].
         cost: Wrong pixels, [H, W].
         instance_id: Which slot each pixel shows, int32 [H, W].
+        slopes: How the picture changes with the scene, there or very near, where that was looked at.
     """
 
     scene: Scene
     image: Float[Tensor, "height width 3"]
     cost: Float[Tensor, "height width"]
     instance_id: Tensor
+    slopes: Slopes | None = None
 
     @property
     def total(self) -> float:
@@ -55,6 +57,7 @@ class Judge:
     def __init__(self, engine: Engine, world: World, evidence: Evidence) -> None:
         self.engine, self.world, self.evidence = engine, world, evidence
         self.moves = Moves(world)
+        self.window, self.whole = Window(0, 0, *evidence.size), evidence.size
         self.renders = 0
         self.watch: Callable[[str, Fit, int], None] | None = None  # told of stage, fit, pictures drawn
         self._finer: Judge | None = None
@@ -67,15 +70,30 @@ class Judge:
         rough._finer = self
         return rough
 
-    def draw(self, scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
-        """Colours [B, H, W, 3], instance ids and inverse depth [B, H, W], at the evidence's size."""
+    def part(self, window: Window) -> "Judge":
+        """A judge of a part of the picture alone; its renders count here."""
+        evidence, mask = self.evidence, self.evidence.mask
+        mask = None if mask is None else window.cut(mask)
+        part = Judge(self.engine, self.world, replace(evidence, image=window.cut(evidence.image), mask=mask))
+        part.window, part.whole, part._finer = window, evidence.size, self
+        return part
+
+    def draw(self, scene: Scene, window: Window | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Colours [B, H, W, 3], instance ids and inverse depth [B, H, W], at the evidence's size.
+
+        With a window only that part of the picture.
+        """
+        window = self.window if window is None else window
+        size = window.size
+        if size != self.whole:
+            scene = replace(scene, camera=window.camera(scene.camera, self.whole))
         images, ids, depths = [], [], []
         for i in range(0, len(scene), _BATCH):
             some = scene[i : i + _BATCH]
-            frame = self.engine.render(some, size=self.evidence.size)
+            frame = self.engine.render(some, size=size)
             instance_id, depth = frame.instance_id, frame.depth
             if instance_id is None or depth is None:
-                outlines = self._outlines.render(some, size=self.evidence.size)
+                outlines = self._outlines.render(some, size=size)
                 instance_id, depth = outlines.instance_id, outlines.depth
             assert instance_id is not None
             assert depth is not None
@@ -110,6 +128,11 @@ class Judge:
         image, ids, _ = self.draw(scene)
         return Fit(scene, image[0], self._cost(image, ids)[0], ids[0])
 
+    def cut(self, fit: Fit) -> Fit:
+        """The part of a whole picture's fit that this judge sees."""
+        see = self.window.cut
+        return Fit(fit.scene, see(fit.image), see(fit.cost), see(fit.instance_id))
+
     def _cost(self, image: Tensor, ids: Tensor) -> Tensor:
         return self.evidence.cost(image, covered(ids, self.world.count[1]).float())
 
@@ -120,19 +143,19 @@ class Judge:
         asset = scene.asset[0].clamp_min(0)
         objects = Candidates(asset, matrix(scene.rotation[0]), scene.translation[0], scene.scale[0])
         pinhole = Pinhole.of(scene.camera)
-        per_slot = moves.steps(objects, pinhole, pinhole.view(*self.evidence.size), pixels)
+        per_slot = moves.steps(objects, pinhole, pinhole.view(*self.whole), pixels)
         names = ["xyz"[k] for k in moves.axes] + (
             ["yaw"] if moves.upright else [f"rotation_{a}" for a in "xyz"]
         )
         names += ["scale"] if moves.sized else []
         lookup = {f"object{s}.{name}": float(per_slot[s, k]) for s in slots for k, name in enumerate(names)}
-        width = pixels / self.evidence.size[1]
+        width = pixels / self.whole[1]
         lookup |= {"camera.azimuth": width, "camera.elevation": width}
-        lookup |= dict.fromkeys(_TURNS, 0.03)
+        lookup |= dict.fromkeys(TURNS, 0.03)
         lookup["camera.distance"] = width * float(scene.camera.translation[0].norm().clamp_min(0.1))
         lookup["camera.focal"] = width * float(scene.camera.focal[0, 1])
         return torch.tensor(
-            [lookup.get(n) or _SMOOTH.get(g, 0.02) for n, g in zip(world.names, world.groups, strict=True)]
+            [lookup.get(n) or SMOOTH.get(g, 0.02) for n, g in zip(world.names, world.groups, strict=True)]
         )
 
     def polish(
@@ -145,10 +168,10 @@ class Judge:
     ) -> Fit:
         """Levenberg-Marquardt on theta.
 
-        The Jacobian is made of central differences of the engine's pictures for what moves outlines, of
-        one-sided ones for colours and strengths of light. It serves for several steps as long as these gain
-        and together cost no more than it does (Shamanskii 1967). Several dampings are tried at once, with the
-        weights of rho and of a wider rho.
+        The Jacobian is made of differences of the engine's pictures (see `Differences`). It serves for
+        several steps as long as these gain and together cost no more than it does (Shamanskii 1967). Several
+        dampings are tried at once, with the weights of rho and of a wider rho. Where the model promises no
+        gain nothing is drawn any more.
 
         Args:
             start: Where to begin.
@@ -159,38 +182,60 @@ class Judge:
         Returns:
             The best fit met; never worse than `start`.
         """
-        best, damping = start, 1e-2
         columns = self._columns(start.scene, free)
-        if len(columns) == 0:
+        if len(columns) == 0 or self._settled(start, columns):
             return start
+        parts = parts_of(self, start, columns)
+        if len(parts) > 1 or parts[0].window == self.window:
+            return self._polished(start, Differences(self, parts, pixels), iterations)
+        # one object alone: the rest of the picture stays as it is
+        near = self.part(parts[0].window)
+        trial = self.fit(near._polished(near.cut(start), Differences(near, parts, pixels), iterations).scene)
+        return trial if trial.total < start.total else start
+
+    def _settled(self, fit: Fit, columns: Tensor) -> bool:
+        """True where slopes looked at before promise no gain from these columns."""
+        known = fit.slopes
+        if known is None or not torch.equal(known.columns.sort().values, columns):
+            return False
+        return _promise(self._normals(fit, known)) < _worth(fit)
+
+    def _polished(self, start: Fit, differences: Differences, iterations: int) -> Fit:
+        best, damping = start, 1e-2
         for _ in range(iterations):
             before, drawn = best.total, self.renders
-            moves = self._moves(best.scene, columns, pixels)
-            jacobian = self._jacobian(best, columns, moves)
+            slopes = differences.slopes(best)
+            best = replace(best, slopes=slopes)
             for chord in range(max(1, (self.renders - drawn) // (len(_WIDENINGS) * len(_DAMPINGS)))):
                 here = best.total
-                best, damping = self._stepped(best, jacobian, columns, moves, damping)
+                normals = self._normals(best, slopes)
+                if _promise(normals) < _worth(best):
+                    return best
+                dampings = [damping * f for f in _DAMPINGS] if chord == 0 else [damping]
+                best, damping = self._stepped(best, normals, dampings)
                 if best.total == here and chord == 0:
-                    best, damping = self._stepped(best, jacobian, columns, moves, damping * 1e3)
+                    best, damping = self._stepped(best, normals, [1e3 * d for d in dampings])
                 if here - best.total <= _STEADY * (start.total - best.total):
                     break
-            if before - best.total < max(0.05, 1e-3 * best.total):
+            if before - best.total < _worth(best):
                 break
         return best
 
     def _stepped(
-        self, best: Fit, jacobian: Tensor, columns: Tensor, moves: Tensor, damping: float
+        self, best: Fit, normals: list[tuple[Tensor, Tensor]], dampings: list[float]
     ) -> tuple[Fit, float]:
         """The best of several steps if it beats the fit, else the fit; and the damping to go on with."""
+        assert best.slopes is not None
+        columns, moves = best.slopes.columns, best.slopes.moves
         theta = self.world.pack(best.scene)[0]
         trials = []
-        for normal, descent in self._normals(best, jacobian):
+        for normal, descent in normals:
             # what lies at the end of its range and wants out stays there, so that the others do not count
             # on it
             stays = self._outward(theta, columns, descent)
             descent = torch.where(stays, 0.0, descent)
-            for factor in _DAMPINGS:
-                damped = normal + torch.diag(normal.diagonal() * damping * factor + 1e-9)
+            for damping in dampings:
+                damped = normal + torch.diag(normal.diagonal() * damping + 1e-9)
                 damped[stays], damped[:, stays] = 0.0, 0.0
                 step = -torch.linalg.solve(damped + torch.diag(stays.float()), descent)
                 trials.append(self._clamp(theta + step.clamp(-_FARTHEST, _FARTHEST) @ moves))
@@ -199,25 +244,28 @@ class Judge:
         cost = self._cost(image, ids)
         k = int(cost.sum((1, 2)).argmin())
         if float(cost[k].sum()) >= best.total:
-            return best, damping
-        best = Fit(scenes[k], image[k], cost[k], ids[k])
+            return best, dampings[len(dampings) // 2]
+        best = Fit(scenes[k], image[k], cost[k], ids[k], best.slopes)
         self.note("least differences", best)
-        return best, min(1e3, max(1e-5, damping * _DAMPINGS[k % len(_DAMPINGS)]))
+        return best, min(1e3, max(1e-5, dampings[k % len(dampings)]))
 
     def covariances(self, fit: Fit, blocks: list[Tensor]) -> list[Float[Tensor, "column column"]]:
-        """Covariance of each block of theta's entries, all others held; one Jacobian serves all blocks.
+        """Covariance of each block of theta's entries, all others held.
 
         A block holds an object's whole place or none of it. The covariance is the inverse curvature times
         the residual's variance.
         """
-        columns = torch.cat(blocks)
-        moves = self._moves(fit.scene, columns, 0.5)
-        normal, _ = self._normals(fit, self._jacobian(fit, columns, moves))[0]
+        slopes, columns = fit.slopes, torch.cat(blocks)
+        if slopes is None or not bool(torch.isin(columns, slopes.columns).all()):
+            slopes = Differences(self, parts_of(self, fit, columns), 0.5).slopes(fit)
+        normal, _ = self._normals(fit, slopes)[0]
         # under rho a right pixel's squared difference has weight 1 / tau^2
         variance = float((fit.image - self.evidence.image).square().median()) / 0.455 / self.evidence.tau**2
+        places = {c: k for k, c in enumerate(slopes.columns.tolist())}
         told = []
-        for part in torch.arange(len(columns)).split([len(b) for b in blocks]):
-            move = moves[part][:, columns[part]]
+        for block in blocks:
+            part = [places[c] for c in block.tolist()]
+            move = slopes.moves[part][:, block]
             told.append(move.T @ torch.linalg.pinv(normal[part][:, part], hermitian=True) @ move * variance)
         return told
 
@@ -235,68 +283,25 @@ class Judge:
         low, high = at_end(self.world, theta)[:, columns]
         return (low & (descent > 0)) | (high & (descent < 0))
 
-    def _moves(self, scene: Scene, columns: Tensor, pixels: float) -> Float[Tensor, "column parameter"]:
-        """How theta moves for each of its columns, by what shifts outlines by about `pixels`."""
-        steps, view = self.steps(scene, pixels), Pinhole.of(scene.camera).view(*self.evidence.size)
-        return directions(self.world, self.moves, scene, columns, steps, view, pixels)
-
-    @cached_property
-    def _smooth(self) -> Bool[Tensor, "parameter"]:
-        """Entries of theta that move no outline."""
-        named = zip(self.world.names, self.world.groups, strict=True)
-        return torch.tensor([g in _SMOOTH and n not in _TURNS for n, g in named])
-
-    def _stencils(self, fit: Fit, columns: Tensor) -> list[Stencil]:
-        """Columns in sets that one picture, or a pair, serves."""
-        slots = sorted({self.world.slot_of[c] for c in columns.tolist()} - {-1})
-        channels = 3 if self.evidence.mask is None else 4
-        return stencils(self.world, columns.tolist(), self._reach(fit, slots), channels)
-
-    def _reach(self, fit: Fit, slots: list[int]) -> dict[int, Float[Tensor, "height width"]]:
-        """How much each object's removal changes a pixel or one beside it; more where the object is seen."""
-        if len(slots) < 2:
-            return {s: torch.ones(self.evidence.size) for s in slots}
-        image, _, _ = self.draw(stack([fit.scene.without(s) for s in slots]))
-        change = F.max_pool2d((image - fit.image).abs().amax(-1)[:, None], 3, stride=1, padding=1)
-        seen = torch.stack([fit.instance_id == s for s in slots])
-        near = F.avg_pool2d(seen[:, None].float(), 3, stride=1, padding=1)
-        return dict(zip(slots, (change + near)[:, 0], strict=True))
-
-    def _jacobian(self, fit: Fit, columns: Tensor, moves: Tensor) -> Float[Tensor, "column residual"]:
-        """How each of the moves changes the picture, by differences."""
-        shared, theta, smooth = self._stencils(fit, columns), self.world.pack(fit.scene)[0], self._smooth
-        # one-sided differences go down where the range ends above
-        over = smooth[columns] & ((theta + moves)[:, columns].diagonal() > self.world.high[columns])
-        sign = torch.where(over, -1.0, 1.0)
-        rows = []
-        for s in shared:
-            step = sign[s.places] @ moves[s.places]
-            rows += [theta + step] if smooth[s.columns[0]] else [theta + step, theta - step]
-        image, ids, _ = self.draw(self.world.unpack(torch.stack(rows), like=fit.scene))
-        residual = self._residual(fit.image, fit.instance_id)
-        moved = iter([self._residual(i, d) for i, d in zip(image, ids, strict=True)])
-        jacobian = torch.empty(len(columns), *residual.shape)
-        for s in shared:
-            change = next(moved) - (residual if smooth[s.columns[0]] else next(moved))
-            change = change if smooth[s.columns[0]] else 0.5 * change
-            for place, share in zip(s.places, s.shares, strict=True):
-                jacobian[place] = sign[place] * change * share
-        return jacobian.flatten(1)
-
-    def _normals(self, fit: Fit, jacobian: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _normals(self, fit: Fit, slopes: Slopes) -> list[tuple[Tensor, Tensor]]:
         """Gauss-Newton's matrix and gradient of the robust cost at a fit, for each widening of tau."""
-        residual, normals = self._residual(fit.image, fit.instance_id), []
+        residual, normals = self.residual(fit.image, fit.instance_id), []
         for widening in _WIDENINGS:
-            weighted = jacobian * self._weight(residual, widening * self.evidence.tau).flatten()
-            normals.append((weighted @ jacobian.T, weighted @ residual.flatten()))
+            weighted = slopes.values * self._weight(residual, widening * self.evidence.tau).flatten()
+            normals.append((weighted @ slopes.values.T, weighted @ residual.flatten()))
         return normals
 
-    def _residual(self, image: Tensor, ids: Tensor) -> Float[Tensor, "height width channel"]:
-        difference = image - self.evidence.image
-        if self.evidence.mask is None:
-            return difference
+    def residual(
+        self, image: Tensor, ids: Tensor, window: Window | None = None
+    ) -> Float[Tensor, "*batch height width channel"]:
+        """What is wrong with the colours of pictures, or of a part, and with coverage if that is known."""
+        target, mask = self.evidence.image, self.evidence.mask
+        if window is not None:
+            target, mask = window.cut(target), None if mask is None else window.cut(mask)
+        if mask is None:
+            return image - target
         seen = covered(ids, self.world.count[1])
-        return torch.cat([difference, (seen.float() - self.evidence.mask)[..., None]], -1)
+        return torch.cat([image - target, (seen.float() - mask)[..., None]], -1)
 
     def _weight(self, residual: Tensor, tau: float) -> Tensor:
         square = residual[..., :3].square().sum(-1, keepdim=True)
@@ -305,6 +310,23 @@ class Judge:
         if residual.shape[-1] == 3:
             return slope
         return torch.cat([slope, torch.full_like(square, self.evidence.mask_weight)], -1)
+
+
+def _worth(fit: Fit) -> float:
+    """Wrong pixels below which a gain is none."""
+    return max(_WORTH, _WORTH_SHARE * fit.total)
+
+
+def _promise(normals: list[tuple[Tensor, Tensor]]) -> float:
+    """Wrong pixels that a step would save if the picture changed as its slopes say.
+
+    Under a wider rho a pixel counts the less, by the square; but what is quite wrong tells where to go.
+    """
+    promises = []
+    for widening, (normal, descent) in zip(_WIDENINGS, normals, strict=True):
+        damped = normal + torch.diag(1e-3 * normal.diagonal() + 1e-9)
+        promises.append(widening**2 * float(descent @ torch.linalg.solve(damped, descent)))
+    return max(promises)
 
 
 def with_object(scene: Scene, slot: int, c: Candidates, colour: Float[Tensor, "3"]) -> Scene:

@@ -1,6 +1,7 @@
 """Turns: other poses of an object, where it is, under which the picture is as good."""
 
 import math
+from collections.abc import Iterator
 from itertools import permutations, product
 
 import torch
@@ -18,7 +19,7 @@ _ALIKE = 8.0  # wrong pixels by which two pictures may differ and still be calle
 _APART = math.radians(10.0)  # poses nearer than this are one
 
 
-def other_poses(judge: Judge, small: Judge, fit: Fit, slot: int, *, worse: float = 0.0) -> list[Fit]:
+def other_poses(judge: Judge, small: Judge, fit: Fit, slot: int, *, worse: float = 0.0) -> Iterator[Fit]:
     """Fits as good as this one, or better, with a slot's object turned by 10 degrees or more.
 
     Tried are turns by 15 degrees about +y in "upright" worlds, and the 24 turns of a cube about the object's
@@ -34,7 +35,7 @@ def other_poses(judge: Judge, small: Judge, fit: Fit, slot: int, *, worse: float
     """
     turned = _turned(judge.moves, candidates_of(fit.scene, [slot]))
     if len(turned) == 0:
-        return []
+        return
     own, tint = of_slot(judge.world, slot), fit.scene.colour[0, slot]
     turns = [with_object(fit.scene, slot, turned[[i]], tint) for i in range(len(turned))]
     scenes = stack([fit.scene, *turns])
@@ -56,7 +57,7 @@ def other_poses(judge: Judge, small: Judge, fit: Fit, slot: int, *, worse: float
         trial = judge.polish(judge.fit(trial.scene), free=own, iterations=3)
         if trial.total <= fit.total + alike and turn_between(judge, trial, slot, found) > _APART:
             found.append(trial)
-    return found[1:]
+            yield trial
 
 
 def turn_between(judge: Judge, fit: Fit, slot: int, others: list[Fit]) -> float:

@@ -57,7 +57,7 @@ def same_picture(judge: Judge, fit: Fit) -> tuple[tuple[Hypothesis, ...], dict[i
     hypotheses, counts = [], {}
     for slot in filled_slots(fit):
         asset = judge.world.assets[int(fit.scene.asset[0, slot])]
-        others = other_poses(judge, small, fit, slot)
+        others = list(other_poses(judge, small, fit, slot))
         for other in others:
             degrees = math.degrees(turn_between(judge, other, slot, [fit]))
             note = f"{asset.name} turned by {degrees:.0f} degrees"
