@@ -35,7 +35,7 @@ class SearchSettings:
     gain_share: float = 0.15  # share of the cost that an exchange or a rebirth must save
     rounds: int = 6  # of repair
     repair_renders: int = 1000  # no further repair is begun after so many pictures
-    glance_renders: int = 400  # the same after a glance, where little is wrong
+    glance_renders: int = 250  # the same after a glance, where little is wrong
     little: float = 0.005  # share of the picture's pixels wrong above the noise that is little
     content: float = 0.001  # share of the picture's pixels wrong above the noise: nothing is left to repair
 
@@ -87,11 +87,13 @@ class Search:
         """
         price = self.settings.late_price
         self._measure_floor(fit)
-        fit = self.settle(fit, iterations=4)
+        fit = self.settle(fit, iterations=2)
         self.judge.note("least differences", fit)
-        if not self.agrees(fit):
-            fit = self._looked_again(self._relit(fit, price), glance)
-        births, changes = (self._late_birth,), (self._turns, self._slides, self._exchanges)
+        if self.agrees(fit):
+            fit = self._finished(fit)
+        else:
+            fit = self._looked_again(fit, glance)
+        births, changes = (self._late_birth,), (self._turns, self._slides, self._relit, self._exchanges)
         moves = (*(births + changes if self._misses(fit) else changes + births), self._rebirths)
         soon = self.judge.renders + self.settings.glance_renders
 
@@ -113,7 +115,7 @@ class Search:
 
     def settle(self, fit: Fit, *, iterations: int = 6) -> Fit:
         """Least differences until nothing moves, in small pictures, then in whole ones; the noise anew."""
-        coarse = self.judge.fit(self.rough.polish(self.rough.fit(fit.scene), iterations=5, pixels=1.0).scene)
+        coarse = self.judge.fit(self.rough.polish(self.rough.fit(fit.scene), iterations=2, pixels=1.0).scene)
         return self._finished(min(fit, coarse, key=lambda f: f.total), iterations)
 
     def _finished(self, fit: Fit, iterations: int = 6) -> Fit:
@@ -263,12 +265,14 @@ class Search:
                 break
             before = self._price(fit, price)
             for move in moves:
-                fit = move(fit, price)
+                fit, now = move(fit, price), fit
+                if fit is not now and not done(fit):
+                    fit = self._finished(fit)  # the others had made up for what was wrong
                 if done(fit) or self.judge.renders > end:
                     break
             if self._price(fit, price) > (1.0 - self.settings.gain_share) * before:
                 break
-            fit = self.settle(fit)
+            fit = self._finished(fit)
         return fit
 
     def _accept(self, trial: Fit, fit: Fit, price: float, margin: float, what: str) -> Fit:
@@ -292,10 +296,14 @@ class Search:
         return fit
 
     def _relit(self, fit: Fit, price: float) -> Fit:
-        """Search the light again, now that more objects are known."""
+        """Search the light again in small pictures, now that more objects are known."""
         if self.excess(fit) < 10.0 * price:
             return fit
-        trial = self.judge.polish(relight(self.judge, fit), iterations=3)
+        small = self.rough.fit(fit.scene)
+        found = relight(self.rough, small)
+        if found is small:
+            return fit
+        trial = self.judge.polish(self.judge.fit(found.scene), iterations=3)
         return self._accept(trial, fit, price, 1.0, "new light")
 
     def _name(self, fit: Fit, slot: int) -> str:
@@ -306,9 +314,10 @@ class Search:
         for slot in self._slots(fit):
             if self._is_wrong(fit, slot):
                 worse = self._wrong_near(fit, slot)
-                others = other_poses(self.judge, self.rough, fit, slot, worse=worse)
-                trial = min(others, key=lambda f: f.total, default=fit)
-                fit = self._accept(trial, fit, price, 1.0, f"turn of {self._name(fit, slot)}")
+                for trial in other_poses(self.judge, self.rough, fit, slot, worse=worse):
+                    fit = self._accept(trial, fit, price, 1.0, f"turn of {self._name(fit, slot)}")
+                    if not self._is_wrong(fit, slot):
+                        break
         return fit
 
     def _slides(self, fit: Fit, price: float) -> Fit:
