@@ -78,9 +78,13 @@ class Glance:
     def _surest(self) -> list[int]:
         """Places that hold an object; of two in one another the surer one."""
         places: list[int] = []
+        others = self.world.empty()
         for place in (self.seen.heat > self.encoder.threshold).nonzero()[:, 0].tolist():
-            others, one = (scene_of(self.encoder, self.seen[p]) for p in (places, [place]))
-            if len(places) < self.world.count[1] and clear(self.world, others, candidates_of(one, [0])):
+            if len(places) == self.world.count[1]:
+                break
+            one = scene_of(self.encoder, self.seen[[place]])
+            if clear(self.world, others, candidates_of(one, [0])):
+                others = _with_object(others, len(places), one)
                 places.append(place)
         return places
 
