@@ -136,14 +136,13 @@ def _grad_vertices(
     picture = _picture(k, image, grad_image, raster, antialiased)
     surface = argument(torch.empty(raster.face.numel(), dtype=torch.int32, device=device))
     moving = [placed[0], mesh.faces, mesh.group, top.image_count, placed[1]]
-    pixels = [picture.face_id, surface, picture.inverse_depth, picture.image, picture.grad_image, antialiased]
     parts = shares(threads, batch, height, together=top.image_count if by_copy else 1)
     span = 1 if image.is_cuda else width
     out = [argument(grad, k.vec3)]
 
     def mark(index: int) -> None:
         s = parts[index]
-        inputs = [mesh, picture, span, s.images[0], s.rows[0]]
+        inputs = [mesh, *picture, span, s.images[0], s.rows[0]]
         launch(k.surfaces, s.pixels(width, span), inputs=inputs, outputs=[surface], device=device)
 
     def differentiate(index: int) -> None:
@@ -152,13 +151,13 @@ def _grad_vertices(
         if by_copy:
             copy, edge = part(index, threads, copies), (0, len(top.edges))
         dim = (copy[1] - copy[0], edge[1] - edge[0])
-        inputs = [mesh, *placed, picture, copy[0], edge[0], row]
+        inputs = [mesh, *placed, *picture, copy[0], edge[0], row]
         launch(k.contours, dim, inputs=inputs, outputs=out, device=device)
         here = [span, s.images[0], s.rows[0], row]
         if top.instance_count > 1:
-            inputs = [mesh, *placed, picture, *here]
+            inputs = [mesh, *placed, *picture, *here]
             launch(k.crossings, s.pixels(width, span), inputs=inputs, outputs=out, device=device)
-        inputs = [*moving, height, width, *pixels, *here]
+        inputs = [*moving, *picture, surface, *here]
         launch(k.advection, s.pixels(width, span), inputs=inputs, outputs=out, device=device)
 
     in_threads(threads, mark)
@@ -174,15 +173,12 @@ def _mesh(k: Any, top: Triangles) -> Any:
     return mesh
 
 
-def _picture(k: Any, image: Tensor, grad_image: Tensor, raster: Raster, antialiased: bool) -> Any:
-    picture = k.Picture()
-    picture.height, picture.width = image.shape[1:3]
-    picture.face_id = view(raster.face.reshape(-1))
-    picture.inverse_depth = view(raster.inverse_depth.to(image.dtype).reshape(-1))
-    picture.image = view(image.view(-1, image.shape[3]), k.colour)
-    picture.grad_image = view(grad_image.view(-1, image.shape[3]), k.colour)
-    picture.antialiased = antialiased
-    return picture
+def _picture(k: Any, image: Tensor, grad_image: Tensor, raster: Raster, antialiased: bool) -> list[Any]:
+    """The kernels' arguments, from `height` to `antialiased`."""
+    _, height, width, channels = image.shape
+    seen = argument(raster.face.reshape(-1)), argument(raster.inverse_depth.to(image.dtype).reshape(-1))
+    colours = [argument(x.view(-1, channels), k.colour) for x in (image, grad_image)]
+    return [height, width, *seen, *colours, antialiased]
 
 
 def _check(image: Tensor, vertices: Tensor, triangles: Triangles, copies: int) -> None:

@@ -35,5 +35,4 @@ def kernels(real: Any, channels: int, lanes: int = 1) -> SimpleNamespace:
         colour=c.colour,
         edge=c.edge,
         Mesh=c.Mesh,
-        Picture=c.Picture,
     )

@@ -15,7 +15,7 @@ from render.reading import adder, reader, writer
 def advection(c: SimpleNamespace, lanes: int) -> tuple[Any, Any]:
     """Build the kernels from `common`: which surfaces pixels show; advection, `lanes` pixels at once."""
     real, vec2, vec3, colour = c.real, c.vec2, c.vec3, c.colour
-    Picture, Mesh = c.Picture, c.Mesh
+    Mesh, picture_of = c.Mesh, c.picture_of
     usable, turn, same_surface = c.usable, c.turn, c.same_surface
     SAME_SURFACE = c.SAME_SURFACE
     read_int, read_real, write_int = reader(wp.int32), reader(real), writer(wp.int32)
@@ -26,7 +26,13 @@ def advection(c: SimpleNamespace, lanes: int) -> tuple[Any, Any]:
     def surfaces(
         # in
         mesh: Mesh,
-        p: Picture,
+        height: wp.int32,
+        width: wp.int32,
+        face_id: wp.array[wp.int32],
+        inverse_depth: wp.array[real],
+        image: wp.array[colour],
+        grad_image: wp.array[colour],
+        antialiased: wp.bool,
         span: wp.int32,
         first_image: wp.int32,
         first_row: wp.int32,
@@ -34,11 +40,11 @@ def advection(c: SimpleNamespace, lanes: int) -> tuple[Any, Any]:
         surface: wp.array[wp.int32],  # the smooth surface a pixel shows; -1 for none, or a mixture of several
     ):
         item, line, block = wp.tid()
+        p = picture_of(height, width, face_id, inverse_depth, image, grad_image, antialiased)
         y = first_row + line
         row = ((first_image + item) * p.height + y) * p.width
         begin = block * span
         end = wp.min(begin + span, p.width)
-        face_id = p.face_id
         group = mesh.group
         i = row + begin
         while i < row + end:
@@ -174,11 +180,11 @@ def advection(c: SimpleNamespace, lanes: int) -> tuple[Any, Any]:
         height: wp.int32,
         width: wp.int32,
         face_id: wp.array[wp.int32],
-        surface: wp.array[wp.int32],
         inverse_depth: wp.array[real],
         image: wp.array[colour],
         grad_image: wp.array[colour],
         antialiased: wp.bool,
+        surface: wp.array[wp.int32],
         span: wp.int32,  # pixels per work item: the width on a CPU, 1 on a GPU
         first_image: wp.int32,
         first_row: wp.int32,

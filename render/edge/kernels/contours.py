@@ -16,8 +16,8 @@ import warp as wp
 
 def contours(c: SimpleNamespace) -> Any:
     """Build the kernel from `common`."""
-    real, vec3, edge = c.real, c.vec3, c.edge
-    Picture, Mesh = c.Picture, c.Mesh
+    real, vec3, colour, edge = c.real, c.vec3, c.colour, c.edge
+    Mesh, picture_of = c.Mesh, c.picture_of
     usable, turn, beyond = c.usable, c.turn, c.beyond
 
     SAME_DEPTH = wp.constant(0.01)  # relative; 0.1 % to 5 % made no difference
@@ -94,7 +94,13 @@ def contours(c: SimpleNamespace) -> Any:
         mesh: Mesh,
         vertices: wp.array[vec3],
         vertices_per_copy: wp.int32,
-        p: Picture,
+        height: wp.int32,
+        width: wp.int32,
+        face_id: wp.array[wp.int32],
+        inverse_depth: wp.array[real],
+        image: wp.array[colour],
+        grad_image: wp.array[colour],
+        antialiased: wp.bool,
         first_copy: wp.int32,
         first_edge: wp.int32,
         part: wp.int32,
@@ -102,6 +108,7 @@ def contours(c: SimpleNamespace) -> Any:
         grad_vertices: wp.array2d[vec3],
     ):
         copy, item = wp.tid()
+        p = picture_of(height, width, face_id, inverse_depth, image, grad_image, antialiased)
         copy += first_copy
         base = copy * vertices_per_copy
         e = mesh.edges[first_edge + item]
@@ -122,7 +129,7 @@ def contours(c: SimpleNamespace) -> Any:
         vs = v[0]
         vr = v[1]
         length = p.width
-        width = p.height
+        breadth = p.height
         along_pixel = wp.int32(1)  # from a pixel's number to the next along s, across
         across_pixel = p.width
         apex_before = side * (vs - us) < real(0.0)  # the object's side is that of smaller r
@@ -132,7 +139,7 @@ def contours(c: SimpleNamespace) -> Any:
             vs = v[1]
             vr = v[0]
             length = p.height
-            width = p.width
+            breadth = p.width
             along_pixel = p.width
             across_pixel = wp.int32(1)
             apex_before = side * (vs - us) > real(0.0)
@@ -153,7 +160,7 @@ def contours(c: SimpleNamespace) -> Any:
             # at the row's centre: elsewhere the pixels on both sides may not differ
             r = ur + (s - us) * slope
             before = wp.floor(r - real(0.5))
-            if before >= real(0.0) and before + real(1.0) < real(width):  # int() only of what is in range
+            if before >= real(0.0) and before + real(1.0) < real(breadth):  # int() only of what is in range
                 column = wp.int32(before)
                 a = first_pixel + row * along_pixel + column * across_pixel
                 b = a + across_pixel
@@ -181,7 +188,7 @@ def contours(c: SimpleNamespace) -> Any:
                         if p.antialiased and phi < real(0.5):
                             ia = beyond(mesh, p, a, a - across_pixel, column > 0)
                         if p.antialiased and phi > real(0.5):
-                            ib = beyond(mesh, p, b, b + across_pixel, column + 2 < width)
+                            ib = beyond(mesh, p, b, b + across_pixel, column + 2 < breadth)
                         k = (end - start) * wp.dot(g, ia - ib)
                         force_u += k * (real(1.0) - t)
                         force_v += k * t

@@ -12,8 +12,8 @@ import warp as wp
 
 def crossings(c: SimpleNamespace) -> Any:
     """Build the kernel from `common`."""
-    real, vec2, vec3 = c.real, c.vec2, c.vec3
-    Picture, Mesh = c.Picture, c.Mesh
+    real, vec2, vec3, colour = c.real, c.vec2, c.vec3, c.colour
+    Mesh, picture_of = c.Mesh, c.picture_of
     usable, turn, beyond = c.usable, c.turn, c.beyond
 
     HAIR = wp.constant(0.05)  # [px] nearer to a contour, the contour answers for what moves
@@ -93,7 +93,13 @@ def crossings(c: SimpleNamespace) -> Any:
         mesh: Mesh,
         vertices: wp.array[vec3],
         vertices_per_copy: wp.int32,
-        p: Picture,
+        height: wp.int32,
+        width: wp.int32,
+        face_id: wp.array[wp.int32],
+        inverse_depth: wp.array[real],
+        image: wp.array[colour],
+        grad_image: wp.array[colour],
+        antialiased: wp.bool,
         span: wp.int32,
         first_image: wp.int32,
         first_row: wp.int32,
@@ -102,6 +108,7 @@ def crossings(c: SimpleNamespace) -> Any:
         grad_vertices: wp.array2d[vec3],
     ):
         item, line, block = wp.tid()
+        p = picture_of(height, width, face_id, inverse_depth, image, grad_image, antialiased)
         n = first_image + item
         base = n / mesh.images_per_copy * vertices_per_copy
         y = first_row + line
