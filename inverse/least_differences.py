@@ -24,7 +24,7 @@ _WIDENINGS = (1.0, 4.0)  # of tau in the weights: rho's own, and one under which
 _FARTHEST = 5.0  # moves of each kind that a step may take
 _STEADY = 0.05  # of all that was gained: what a step must gain for another with the same Jacobian
 _WORTH = 0.05  # wrong pixels, and ...
-_WORTH_SHARE = 1e-3  # ... share of all that are wrong: what a step must promise to be drawn
+LEAST = 1e-3  # ... share of all that are wrong: what a step must promise to be drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +165,7 @@ class Judge:
         free: Bool[Tensor, "parameter"] | None = None,
         iterations: int,
         pixels: float = 0.7,
+        least: float = LEAST,
     ) -> Fit:
         """Levenberg-Marquardt on theta.
 
@@ -178,6 +179,7 @@ class Judge:
             free: Entries of theta that may change; None: all that are active.
             iterations: Most Jacobians to build.
             pixels: Shift of outlines by the difference steps.
+            least: Share of what is wrong that a Jacobian's steps must take away for another to be built.
 
         Returns:
             The best fit met; never worse than `start`.
@@ -187,10 +189,11 @@ class Judge:
             return start
         parts = parts_of(self, start, columns)
         if len(parts) > 1 or parts[0].window == self.window:
-            return self._polished(start, Differences(self, parts, pixels), iterations)
+            return self._polished(start, Differences(self, parts, pixels), iterations, least)
         # one object alone: the rest of the picture stays as it is
         near = self.part(parts[0].window)
-        trial = self.fit(near._polished(near.cut(start), Differences(near, parts, pixels), iterations).scene)
+        end = near._polished(near.cut(start), Differences(near, parts, pixels), iterations, least)
+        trial = self.fit(end.scene)
         return trial if trial.total < start.total else start
 
     def _settled(self, fit: Fit, columns: Tensor) -> bool:
@@ -200,7 +203,7 @@ class Judge:
             return False
         return _promise(self._normals(fit, known)) < _worth(fit)
 
-    def _polished(self, start: Fit, differences: Differences, iterations: int) -> Fit:
+    def _polished(self, start: Fit, differences: Differences, iterations: int, least: float) -> Fit:
         best, damping = start, 1e-2
         for _ in range(iterations):
             before, drawn = best.total, self.renders
@@ -217,7 +220,7 @@ class Judge:
                     best, damping = self._stepped(best, normals, [1e3 * d for d in dampings])
                 if here - best.total <= _STEADY * (start.total - best.total):
                     break
-            if before - best.total < _worth(best):
+            if before - best.total < max(_WORTH, least * before):
                 break
         return best
 
@@ -314,7 +317,7 @@ class Judge:
 
 def _worth(fit: Fit) -> float:
     """Wrong pixels below which a gain is none."""
-    return max(_WORTH, _WORTH_SHARE * fit.total)
+    return max(_WORTH, LEAST * fit.total)
 
 
 def _promise(normals: list[tuple[Tensor, Tensor]]) -> float:

@@ -16,7 +16,7 @@ from torch import Tensor
 from inverse.bank import rotations, spread, yaws
 from inverse.candidates import Candidates, Moves, candidates_of
 from inverse.glance import Glance
-from inverse.least_differences import Fit, Judge, with_object
+from inverse.least_differences import LEAST, Fit, Judge, with_object
 from inverse.light import lights, of_slot, relight
 from inverse.losses import covered, noise_floor
 from inverse.proposals import Proposals
@@ -42,6 +42,7 @@ class SearchSettings:
 
 _ROUGH = 64  # [px] side of a square as large as the pictures that tell alternatives apart
 _RIM = 4  # [px] how far beside an object what is wrong is its own
+_STEEP = 0.05  # share of what is wrong that a look must take away before others are tried
 _WRONG = 0.03  # share of an object's pixels that may be wrong
 
 
@@ -87,11 +88,9 @@ class Search:
         """
         price = self.settings.late_price
         self._measure_floor(fit)
-        fit = self.settle(fit, iterations=2)
+        fit = self.settle(fit, iterations=4, least=_STEEP)
         self.judge.note("least differences", fit)
-        if self.agrees(fit):
-            fit = self._finished(fit)
-        else:
+        if not self.agrees(fit):
             fit = self._looked_again(fit, glance)
         births, changes = (self._late_birth,), (self._turns, self._slides, self._relit, self._exchanges)
         moves = (*(births + changes if self._misses(fit) else changes + births), self._rebirths)
@@ -101,7 +100,7 @@ class Search:
             little = self.settings.little * now.cost.numel()
             return self.agrees(now) or (self.judge.renders > soon and self.excess(now) < little)
 
-        fit = self._repair(fit, moves, done, self.settings.repair_renders)
+        fit = self._finished(self._repair(fit, moves, done, self.settings.repair_renders))
         return self._deaths(fit, price)
 
     def _looked_again(self, fit: Fit, glance: Glance) -> Fit:
@@ -113,14 +112,21 @@ class Search:
         trial = glance.reconsider(self.judge, self.rough, fit, wrong)
         return fit if trial is fit else self._finished(trial)
 
-    def settle(self, fit: Fit, *, iterations: int = 6) -> Fit:
-        """Least differences until nothing moves, in small pictures, then in whole ones; the noise anew."""
-        coarse = self.judge.fit(self.rough.polish(self.rough.fit(fit.scene), iterations=2, pixels=1.0).scene)
-        return self._finished(min(fit, coarse, key=lambda f: f.total), iterations)
+    def settle(self, fit: Fit, *, iterations: int = 6, least: float = LEAST) -> Fit:
+        """Least differences in small pictures while much moves, then in whole ones; the noise anew.
 
-    def _finished(self, fit: Fit, iterations: int = 6) -> Fit:
+        Args:
+            fit: Where to begin.
+            iterations: Most Jacobians of whole pictures.
+            least: Share of what is wrong that each of them must take away.
+        """
+        small = self.rough.polish(self.rough.fit(fit.scene), iterations=5, pixels=1.0, least=_STEEP)
+        coarse = self.judge.fit(small.scene)
+        return self._finished(min(fit, coarse, key=lambda f: f.total), iterations, least)
+
+    def _finished(self, fit: Fit, iterations: int = 6, least: float = LEAST) -> Fit:
         """Least differences of whole pictures until nothing moves; the noise anew."""
-        fit = self.judge.polish(fit, iterations=iterations, pixels=0.5)
+        fit = self.judge.polish(fit, iterations=iterations, pixels=0.5, least=least)
         self._measure_floor(fit)
         return fit
 
