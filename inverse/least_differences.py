@@ -194,7 +194,10 @@ class Judge:
         near = self.part(parts[0].window)
         end = near._polished(near.cut(start), Differences(near, parts, pixels), iterations, least)
         trial = self.fit(end.scene)
-        return trial if trial.total < start.total else start
+        if trial.total >= start.total:
+            return start
+        self.note("least differences", trial)
+        return trial
 
     def _settled(self, fit: Fit, columns: Tensor) -> bool:
         """True where slopes looked at before promise no gain from these columns."""

@@ -194,9 +194,12 @@ def test_one_object_is_polished_in_its_part_of_the_picture(table, table_engine, 
     off[0, 0] += torch.tensor([0.01, 0.0, 0.008])
     free = torch.tensor([n.startswith("object0.") for n in table.names])
     Watched.sizes.clear()
+    told = []
+    judge.watch = lambda stage, fit, renders: told.append(fit)
     end = judge.polish(judge.fit(replace(truth, translation=off)), free=free, iterations=8)
     assert errors(table, end.scene, truth)[0] < 0.5
     assert end.image.shape == (64, 64, 3)
+    assert told == [end]
     assert sum(size == (64, 64) for size in Watched.sizes) <= 3
     assert len(Watched.sizes) == judge.renders > 15
 
