@@ -35,7 +35,7 @@ class SearchSettings:
     gain_share: float = 0.15  # share of the cost that an exchange or a rebirth must save
     rounds: int = 6  # of repair
     repair_renders: int = 1000  # no further repair is begun after so many pictures
-    glance_renders: int = 250  # the same after a glance, where little is wrong
+    glance_renders: int = 600  # the same after a glance, where little is wrong; most are small
     little: float = 0.005  # share of the picture's pixels wrong above the noise that is little
     content: float = 0.001  # share of the picture's pixels wrong above the noise: nothing is left to repair
 
