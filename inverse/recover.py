@@ -122,7 +122,7 @@ def recover(
         if start is not None:
             fit = _refined(judge, search, judge.fit(start), render, settings, device)
         elif encoder is not None:
-            fit = _at_a_glance(judge, search, encoder)
+            fit = _at_a_glance(judge, search, encoder, render, settings, device)
         if fit is None or not _explained(search, fit, start is None):
             empty = world.empty()
             if background is not None:
@@ -143,12 +143,25 @@ def _beside(world: World) -> tuple[Encoder | None, str]:
         return None, f"Searched without an encoder: {error}."
 
 
-def _at_a_glance(judge: Judge, search: Search | ViewSearch, encoder: Encoder) -> Fit:
+def _at_a_glance(
+    judge: Judge,
+    search: Search | ViewSearch,
+    encoder: Encoder,
+    render: torch.nn.Module,
+    settings: RefineSettings,
+    device: str,
+) -> Fit:
     """What the encoder sees, refined and repaired."""
     glance = Glance(encoder, judge.evidence.image)
     fit = judge.fit(glance.first(judge.coarser(_GLANCED)))
     judge.note("glance", fit)
-    return search.improve(fit, glance)
+    if isinstance(search, ViewSearch):
+        return search.improve(fit, glance)
+
+    def descended(start: Fit) -> Fit:
+        return judge.fit(descend(render, judge, start.scene, settings, device=device))
+
+    return search.improve(fit, glance, descended)
 
 
 def _explained(search: Search | ViewSearch, fit: Fit, glanced: bool) -> bool:

@@ -41,6 +41,7 @@ class SearchSettings:
 
 
 _ROUGH = 64  # [px] side of a square as large as the pictures that tell alternatives apart
+_FAR = 0.02  # share of wrong pixels above which least differences have lost their way
 _RIM = 4  # [px] how far beside an object what is wrong is its own
 _STEEP = 0.05  # share of what is wrong that a look must take away before others are tried
 _WRONG = 0.03  # share of an object's pixels that may be wrong
@@ -80,15 +81,20 @@ class Search:
         fit = self._repair(fit, moves, self.content, self.settings.repair_renders)
         return self._deaths(fit, self.settings.late_price)
 
-    def improve(self, fit: Fit, glance: Glance) -> Fit:
+    def improve(self, fit: Fit, glance: Glance, descended: Callable[[Fit], Fit]) -> Fit:
         """The best set of objects found from `fit`, a scene that is about right.
 
         Only places where the picture contradicts it are looked at again: what the encoder held possible comes
         first, then turns, and candidates of the bank.
+
+        Args:
+            fit: Where to begin.
+            glance: What the encoder held possible.
+            descended: Follows gradients from a fit, coarse to fine: asked where least differences fail, which
+                saturate where outlines are off by several pixels.
         """
         price = self.settings.late_price
-        self._measure_floor(fit)
-        fit = self.settle(fit, iterations=4, least=_STEEP)
+        fit = self._near(fit, descended)
         self.judge.note("least differences", fit)
         if not self.agrees(fit):
             fit = self._looked_again(fit, glance)
@@ -102,6 +108,18 @@ class Search:
 
         fit = self._finished(self._repair(fit, moves, done, self.settings.repair_renders))
         return self._deaths(fit, price)
+
+    def _near(self, start: Fit, descended: Callable[[Fit], Fit]) -> Fit:
+        """Least differences from a start; where they leave much wrong, after gradients, and another light."""
+        self._measure_floor(start)
+        fit, far = self.settle(start, iterations=4, least=_STEEP), _FAR * start.cost.numel()
+        if self.excess(fit) > far:
+            trial = self.settle(descended(start), iterations=4, least=_STEEP)
+            self.judge.note("gradients", trial)
+            fit = min(fit, trial, key=lambda f: f.total)
+        if self.excess(fit) > far:
+            fit = self._relit(fit, self.settings.late_price)
+        return fit
 
     def _looked_again(self, fit: Fit, glance: Glance) -> Fit:
         """Other assets and doubtful places of a glance, where the fit is wrong."""

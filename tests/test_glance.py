@@ -73,7 +73,7 @@ def test_what_was_held_possible_is_looked_at_before_the_bank_is_made(
         glance.seen = _misread(glance.seen)
         first = judge.fit(glance.first(search.rough))
         assert assets_of(first.scene) != assets_of(truth)
-        end = search.improve(first, glance)
+        end = search.improve(first, glance, lambda fit: fit)
     assert assets_of(end.scene) == assets_of(truth)
     assert search.content(end)
     assert not search.sketches.begun
