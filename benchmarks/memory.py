@@ -38,10 +38,10 @@ Job = Callable[[], object]
 STATED = {
     "rasterize": (28, 0, 0),
     "interpolate": (12, 0, 12),
-    "edge_gradient": (0, 0, 12),
+    "edge_gradient": (4, 0, 12),
     "gaussian_blur, 1 px": (36, 0, 0),
     "gaussian_blur, 4 px": (24, 0, 0),
-    "blurred_squared_error": (36, 0, 0),
+    "blurred_squared_error": (24, 0, 0),
     "soft_rasterize": (44, 0, 24),
     "soft_layers": (232, 0, 44),  # of two layers, blurred by less than 3 px
     # an edge has 32; these meshes have 1.2 edges a face and 0.6 a vertex

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -72,11 +72,17 @@ def thread_count(device: torch.device, *, numbers: int) -> int:
 
 
 def in_threads(threads: int, job: Callable[[int], None]) -> None:
-    """Run job(0) ... job(threads - 1) side by side. Warp itself runs a CPU launch on one thread."""
-    if threads == 1:
+    """Run job(0) here and job(1) ... job(threads - 1) beside it. Warp itself runs a CPU launch on one thread.
+
+    Were all of them handed over, a caller that sleeps and two that wake may share one core.
+    """
+    others = [_pool(threads).submit(job, i) for i in range(1, threads)]
+    try:
         job(0)
-    else:
-        list(_pool(threads).map(job, range(threads)))
+    finally:
+        wait(others)  # they write to the caller's tensors
+    for other in others:
+        other.result()
 
 
 def part(index: int, parts: int, count: int) -> tuple[int, int]:
@@ -123,4 +129,4 @@ def shares(threads: int, image_count: int, height: int, *, together: int = 1) ->
 
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="unrender-warp")
+    return ThreadPoolExecutor(threads - 1, thread_name_prefix="unrender-warp")
