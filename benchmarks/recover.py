@@ -6,7 +6,8 @@
 
 Pictures are drawn by one engine, rounded to 8 bits, and recovered with another or the same; nothing but the
 picture and the world is given. Counted are objects of which at least a tenth and at least 20 pixels are seen.
-An object is right if its asset is right and its position within 5 % of the distance. Cube pictures that do
+An object is right if its asset is right and its position within 5 % of the distance; "presence" is counted as
+for an encoder alone (`inverse.encoder.figures`): within 8 %, whatever the asset. Cube pictures that do
 not determine the pose (another pose gives the engine's same picture) are counted apart. One line per picture,
 then a summary; --out keeps both as JSON.
 """
@@ -24,6 +25,7 @@ from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from inverse import recover
+from inverse.encoder.figures import COUNTED_PIXELS, Figures
 from inverse.least_differences import Judge
 from inverse.losses import Evidence
 from inverse.metrics import rotation_error
@@ -56,19 +58,21 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)  # two stall at barriers when the second core is busy
     world = World.load(options.world)
-    rows = []
+    rows, presence = [], Figures()
     with open_engine(options.drawn_by, world, size=(world.camera.height, world.camera.width)) as engine:
         for number in tqdm(range(options.first, options.first + options.count), unit="picture"):
-            row = _one(world, engine, number, options)
+            row = _one(world, engine, number, options, presence)
             rows.append(row)
             tqdm.write(json.dumps(row))
-    summary = _cube_summary(rows) if options.world == "cube" else _summary(rows)
+    summary = _cube_summary(rows) if options.world == "cube" else _summary(rows, presence)
     print("\n".join(f"{k}: {v}" for k, v in summary.items()))
     if options.out:
         options.out.write_text("\n".join(json.dumps(r) for r in [*rows, summary]) + "\n")
 
 
-def _one(world: World, engine: Engine, number: int, options: argparse.Namespace) -> dict[str, Any]:
+def _one(
+    world: World, engine: Engine, number: int, options: argparse.Namespace, presence: Figures
+) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(90_000 + number)
     truth = world.sample(1, generator=generator)
     frame = engine.render(truth)
@@ -109,6 +113,8 @@ def _one(world: World, engine: Engine, number: int, options: argparse.Namespace)
     assert fractions is not None
     assert frame.instance_id is not None
     pixels = [int((frame.instance_id[0] == s).sum()) for s in range(truth.slots)]
+    counted = COUNTED_PIXELS * image[..., 0].numel() / 128**2
+    presence.add(world, truth, torch.tensor(pixels), recovery.scene, counted=counted)
     return row | _matched(world, truth, recovery, fractions[0].tolist(), pixels)
 
 
@@ -170,7 +176,7 @@ def _cube_summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(rows: list[dict[str, Any]], presence: Figures) -> dict[str, Any]:
     objects = [o for r in rows for o in r["objects"] if o["wanted"]]
     right = [o for o in objects if o["right"]]
     found = sum(r["found"] for r in rows)
@@ -190,6 +196,7 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "median size error [%]": f"{100 * np.median([o['scale'] for o in right]):.3f}",
         "missed": [(o["asset"], o["seen"]) for o in objects if not o["right"]],
         "invented": [n for r in rows for n in r["wrong"]],
+        "presence": {name: round(value, 4) for name, value in presence.summary().items()},
         **_times(rows),
     }
 

@@ -11,7 +11,7 @@ from inverse.encoder.network import Encoder
 from inverse.encoder.sighting import Sightings
 from inverse.encoder.stored import load_encoder, save_encoder
 from inverse.glance import Glance
-from inverse.least_differences import Judge
+from inverse.least_differences import Fit, Judge
 from inverse.losses import Evidence
 from inverse.metrics import rotation_error
 from inverse.recover import recover
@@ -77,6 +77,36 @@ def test_what_was_held_possible_is_looked_at_before_the_bank_is_made(
     assert assets_of(end.scene) == assets_of(truth)
     assert search.content(end)
     assert not search.sketches.begun
+
+
+def test_one_object_is_not_seen_twice(world: World, encoder: Encoder, gl: None) -> None:
+    """Of two peaks in one another the surer one is an object."""
+    with open_engine("opengl", world) as engine:
+        glance = Glance(encoder, engine.render(sampled(world, 7000)).rgb[0])
+    once = glance._surest()
+    glance.seen = glance.seen[[0, *range(len(glance.seen))]]
+    assert len(once) > 1
+    assert glance._surest() == [0, *(place + 1 for place in once[1:])]
+
+
+def test_gradients_are_asked_where_least_differences_fail(world: World) -> None:
+    """An object that the picture shows elsewhere is out of reach; one that is right is not followed."""
+    truth = sampled(world, 7000)
+    wrong = replace(truth, translation=truth.translation + torch.tensor([0.2, 0.0, 0.1]))
+    asked = []
+
+    def descended(fit: Fit) -> Fit:
+        asked.append(fit.total)
+        return judge.fit(truth)
+
+    with open_engine("software", world) as engine:
+        judge = Judge(engine, world, Evidence(engine.render(truth).rgb[0]))
+        search = Search(judge, Sketcher(world))
+        right = search._near(judge.fit(truth), descended)
+        assert not asked
+        found = search._near(judge.fit(wrong), descended)
+    assert len(asked) == 1
+    assert found.total < right.total + 1.0
 
 
 def _misread(seen: Sightings) -> Sightings:
