@@ -23,8 +23,10 @@ def test_nothing_is_proposed_in_what_is_there(table: World, table_engine: Softwa
     together, apart = (Proposals(judge, Sketcher(table)) for _ in range(2))
     together.world = replace(table, separate=False)
     mixed, tidy = (p.propose(taken, wrong=taken.cost)[0] for p in (together, apart))
-    assert not clear(table, taken.scene, mixed).all()
     assert clear(table, taken.scene, tidy).all()
+    inside = mixed[~clear(table, taken.scene, mixed)]
+    assert len(together.refined(taken, inside, 1)[0]) == 1
+    assert len(apart.refined(taken, inside, 1)[0]) == 0
 
 
 def test_clear_of_objects(table: World) -> None:
