@@ -10,6 +10,8 @@ from typing import Any
 
 import warp as wp
 
+BLOCK = 256  # threads that a GPU runs together, unless a kernel says otherwise
+
 
 class KernelError(RuntimeError):
     """The kernels cannot be compiled or loaded here; the message says why and what to do."""
@@ -65,17 +67,25 @@ def load(module: str, device: str) -> None:
 
 
 @functools.cache
-def load_unique(module: str, kernels: tuple[Any, ...], device: str) -> None:
-    """The same as `load` for kernels that a function of the Python module `module` made, each on its own."""
-    _load(module, lambda: [k.module for k in kernels], device)
+def load_unique(module: str, kernels: tuple[Any, ...], device: str, block: int = BLOCK) -> None:
+    """The same as `load` for kernels that a function of the Python module `module` made, each on its own.
+
+    Args:
+        module: Its name.
+        kernels: Its kernels.
+        device: As for `load`.
+        block: How many threads a block has when they are launched on a GPU.
+    """
+    _load(module, lambda: [k.module for k in kernels], device, block)
 
 
-def _load(name: str, modules: Callable[[], list[Any]], device: str) -> None:
+def _load(name: str, modules: Callable[[], list[Any]], device: str, block: int = BLOCK) -> None:
+    block = 1 if device == "cpu" else block
     try:
         found = modules()
-        if not all(_cached(m, device) for m in found):
+        if not all(_cached(m, device, block) for m in found):
             _announce(name.removesuffix(".kernels"), device)
-        loaded = [m.load(wp.get_device(device), block_dim=_block(device)) for m in found]
+        loaded = [m.load(wp.get_device(device), block_dim=block) for m in found]
     except Exception as e:  # Warp raises OSError, RuntimeError and bare Exception
         raise KernelError(_sentence(e)) from e
     if any(m is None for m in loaded):
@@ -91,17 +101,12 @@ def _announce(subject: str, device: str) -> None:
     tqdm.write(f"unrender: compiling {subject} for {device}, once; this takes seconds", file=sys.stderr)
 
 
-def _cached(kernels: Any, device: str) -> bool:
+def _cached(kernels: Any, device: str, block: int) -> bool:
     """True where Warp's cache holds this module for the device."""
     # one folder per version of the source
-    folder = Path(str(wp.config.kernel_cache_dir), kernels.get_module_identifier(_block(device)))
+    folder = Path(str(wp.config.kernel_cache_dir), kernels.get_module_identifier(block))
     suffix = ".o" if device == "cpu" else (".ptx", ".cubin")
     return folder.is_dir() and any(f.name.endswith(suffix) for f in folder.iterdir())
-
-
-def _block(device: str) -> int | None:
-    """Threads per block that kernels are compiled for: one on the CPU, Warp's default on a GPU."""
-    return 1 if device == "cpu" else None
 
 
 def _sentence(reason: object) -> str:

@@ -12,13 +12,14 @@ import torch._C._functorch as functorch  # no public way tells wrapped tensors
 import warp as wp
 from torch import Tensor
 
-from render.compilation import start
+from render.compilation import BLOCK, start
 
 start()  # wp.from_torch as a process's first Warp call fails without it
 
 T = TypeVar("T")
 
 REAL = {torch.float32: wp.float32, torch.float64: wp.float64}
+_RUN = 4  # pixels, on a GPU: fewer atomic additions, and enough work items for small pictures
 _WORTH_A_THREAD = 150_000  # numbers per host thread; below, starting a thread costs more than it saves
 
 
@@ -51,11 +52,19 @@ def _bare(tensor: Tensor) -> Tensor:
 
 
 def launch(
-    kernel: Any, dim: tuple[int, ...], *, inputs: list[Any], outputs: list[Any], device: torch.device
+    kernel: Any,
+    dim: tuple[int, ...],
+    *,
+    inputs: list[Any],
+    outputs: list[Any],
+    device: torch.device,
+    block: int = BLOCK,
 ) -> None:
-    """Launch on `device`, on a GPU in PyTorch's current stream."""
+    """Launch on `device`, on a GPU in PyTorch's current stream and in blocks of that many threads."""
     stream = _stream(torch.cuda.current_stream(device)) if device.type == "cuda" else None
-    wp.launch(kernel, dim=dim, inputs=inputs, outputs=outputs, device=str(device), stream=stream)
+    wp.launch(
+        kernel, dim=dim, inputs=inputs, outputs=outputs, device=str(device), stream=stream, block_dim=block
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -83,6 +92,14 @@ def in_threads(threads: int, job: Callable[[int], None]) -> None:
         wait(others)  # they write to the caller's tensors
     for other in others:
         other.result()
+
+
+def run_length(device: torch.device, width: int) -> int:
+    """Pixels of a row that a work item adds up before it adds to what it shares with others.
+
+    All of them on a CPU; on a GPU few, so that many share the work.
+    """
+    return min(_RUN, width) if device.type == "cuda" else width
 
 
 def part(index: int, parts: int, count: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ _SQUARE = 1e-3  # pixels count as square where width and height differ by a smal
 def zoomed(camera: Camera, size: tuple[int, int]) -> Camera:
     """The same view in pixels of a picture of `size` (H, W): its width, height, focal lengths and centre."""
     height, width = size
-    zoom = torch.tensor([width / camera.width, height / camera.height], dtype=torch.float64)
+    zoom = camera.focal.new_tensor([width / camera.width, height / camera.height], dtype=torch.float64)
     return replace(
         camera,
         focal=(camera.focal.double() * zoom).to(camera.focal.dtype),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from render.blur import blurred_squared_error, gaussian_blur, gaussian_blur_reference
+from render.blur import blurred_squared_error, gaussian_blur, gaussian_blur_reference, operator
 
 DIRECT, RECURSIVE = 1.3, 5.0  # [px] a width for each filter
 
@@ -67,6 +67,15 @@ def test_float32_close_to_float64(sigma):
     image = noise(1, 70, 50, 3)
     got = gaussian_blur(image.float(), sigma).double()
     assert (got - gaussian_blur(image, sigma)).norm() < 1e-6 * image.norm()
+
+
+@pytest.mark.parametrize("sigma", [3.0, 40.0])
+@pytest.mark.parametrize("size", [(37, 21), (1, 16), (16, 1), (5, 48)])
+def test_lines_read_ahead_as_on_a_gpu(size, sigma):
+    """The filter is the same, whether the pixels of a line are read one by one or several at once."""
+    image = noise(2, *size, 3)
+    got, want = operator._filtered_on_gpu(image, sigma), operator._filtered_on_cpu(image, sigma)
+    assert_close(got, want, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("sigma", [DIRECT, RECURSIVE])

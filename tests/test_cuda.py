@@ -214,7 +214,7 @@ COMPILED = {
     "interpolate": lambda: made(interpolate_kernels.kernels, wp.float32, 3),
     "edge": lambda: made(edge_kernels.kernels, wp.float32, 3),
     "blur": lambda: made(blur_kernels.kernels, wp.float32, 1),
-    "blur, recursive": lambda: made(blur_kernels.recursion, wp.float32, 1, 3),
+    "blur, recursive": lambda: made(blur_kernels.recursion_ahead, wp.float32, 16),
     "soft": lambda: made(soft_kernels.kernels, wp.float32, 3, False),
     "soft, texture": lambda: made(soft_kernels.kernels, wp.float32, 3, True),
     "layers": lambda: made(layers_kernels.kernels, wp.float32, 3),

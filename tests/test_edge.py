@@ -180,7 +180,8 @@ def test_copies_are_pictures_of_their_own():
         assert_close(whole[i], one, rtol=1e-12, atol=1e-12)
 
 
-def test_pixels_one_at_a_time_as_on_a_gpu(monkeypatch):
+@pytest.mark.parametrize("run", [1, 4])
+def test_pixels_one_at_a_time_as_on_a_gpu(run, monkeypatch):
     p = problem("two", 1)
     raster, geometry, image = drawn(p, torch.zeros(1, p.count), torch.float64)
     cotangent = torch.randn(image.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -189,6 +190,7 @@ def test_pixels_one_at_a_time_as_on_a_gpu(monkeypatch):
         monkeypatch.undo()
         together = gradient(*given, antialiased=antialiased)
         monkeypatch.setattr(operator, "_LANES", 1)
+        monkeypatch.setattr(operator, "run_length", lambda device, width: run)
         assert_close(gradient(*given, antialiased=antialiased), together, rtol=1e-9, atol=1e-9)
 
 

@@ -70,6 +70,17 @@ def test_threads_change_no_bit_of_the_picture(monkeypatch, copies):
     assert_close(grads[0], grads[1])
 
 
+@pytest.mark.parametrize("run", [1, 4])
+def test_runs_of_few_pixels_as_on_a_gpu(run, monkeypatch):
+    vertices, top, raster = random_mesh(5, copies=2)
+    values = torch.rand(12, 3, dtype=torch.float64, requires_grad=True)
+    image = interpolate(values, vertices, top, raster)
+    (whole,) = torch.autograd.grad(image.square().sum(), values, retain_graph=True)
+    monkeypatch.setattr(interpolate_operator, "run_length", lambda device, width: run)
+    (parts,) = torch.autograd.grad(image.square().sum(), values)
+    assert_close(parts, whole, rtol=1e-12, atol=0)
+
+
 def test_expanded_and_transposed():
     vertices, top, raster = random_mesh(4, copies=2)
     values = torch.rand(3, 12, dtype=torch.float64).T.requires_grad_()

@@ -35,7 +35,7 @@ def as_on_gpu(monkeypatch):
 
     def switch():
         monkeypatch.setattr(operator, "_sequential", lambda device: False)
-        monkeypatch.setattr(operator, "_ROWS_PER_ITEM", 3)
+        monkeypatch.setattr(operator, "_ITEMS", 2**12)
 
     return switch
 

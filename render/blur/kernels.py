@@ -156,3 +156,82 @@ def recursion(real: Any, lines: int, lanes: int) -> SimpleNamespace:
             write_lines(target, i, apart, y2)
 
     return SimpleNamespace(recursive=recursive, vec4=vec4, mat44=mat44)
+
+
+@functools.cache
+def recursion_ahead(real: Any, ahead: int) -> SimpleNamespace:
+    """The same for a GPU: a work item filters one line of numbers and reads `ahead` pixels of it at once.
+
+    Read one by one, each would wait for its memory, which takes as long as the maths of many.
+    """
+    pixels = wp.types.vector(length=ahead, dtype=real)
+    vec4 = wp.types.vector(length=4, dtype=real)
+    mat44 = wp.types.matrix(shape=(4, 4), dtype=real)
+    each = f"for (int a = 0; a < {ahead}; ++a) if (a < count)"
+
+    @wp.func_native(f"""
+        wp::vec_t<{ahead}, wp::{real.__name__}> some;
+        {each} some[a] = row.data[i + a * step];
+        return some;
+    """)
+    def read_pixels(row: wp.array(dtype=real), i: wp.int32, step: wp.int32, count: wp.int32) -> pixels: ...
+
+    @wp.func_native(f"{each} row.data[i + a * step] = some[a];")
+    def write_pixels(
+        row: wp.array(dtype=real), i: wp.int32, step: wp.int32, count: wp.int32, some: pixels
+    ): ...
+
+    @wp.kernel(module="unique", enable_backward=False)  # the blur is its own adjoint
+    def recursive(
+        # in
+        x: wp.array2d[real],  # a picture in a row
+        c: vec4,
+        tail: mat44,
+        count: wp.int32,  # pixels along the axis, `step` numbers apart
+        step: wp.int32,
+        group: wp.int32,  # lines that begin at neighbouring numbers
+        spacing: wp.int32,  # numbers from one group to the next
+        # out
+        y: wp.array2d[real],  # may be x
+    ):
+        image, item = wp.tid()
+        source = x[image]
+        target = y[image]
+        i = item / group * spacing + item % group
+        left = wp.int32(count)
+        u1 = real(0.0)
+        d1 = real(0.0)
+        u2 = real(0.0)
+        d2 = real(0.0)
+        while left > 0:
+            some = read_pixels(source, i, step, left)
+            for a in range(ahead):
+                if a < left:
+                    d1 = c[0] * d1 + c[1] * (some[a] - u1)
+                    u1 += d1
+                    d2 = c[2] * d2 + c[3] * (u1 - u2)
+                    u2 += d2
+                    some[a] = u2
+            write_pixels(target, i, step, left, some)
+            i += ahead * step
+            left -= ahead
+        z = tail * vec4(u1, d1, u2, d2)
+        y1 = z[0]
+        e1 = z[1]
+        y2 = z[2]
+        e2 = z[3]
+        while left < count:
+            i -= ahead * step
+            left += ahead
+            some = read_pixels(target, i, step, left)
+            for a in range(ahead):
+                b = ahead - 1 - a
+                if b < left:
+                    e1 = c[0] * e1 + c[1] * (some[b] - y1)
+                    y1 += e1
+                    e2 = c[2] * e2 + c[3] * (y1 - y2)
+                    y2 += e2
+                    some[b] = y2
+            write_pixels(target, i, step, left, some)
+
+    return SimpleNamespace(recursive=recursive, vec4=vec4, mat44=mat44)

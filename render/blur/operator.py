@@ -11,12 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from render.blur.kernels import kernels, recursion
+from render.blur.kernels import kernels, recursion, recursion_ahead
 from render.compilation import load_unique
 from render.launch import REAL, argument, in_threads, launch, part, shares, signed, thread_count
 
 # no public way tells; PyTorch before 2.6 has none, and the graph then counts as kept
 _graph_is_kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+_AHEAD = 16  # pixels that a GPU's thread reads before it filters the first: what its registers hold
+_BLOCK = 32  # lines are few: in small blocks they reach more of a GPU's multiprocessors
 RECURSIVE_FROM = 3.0  # [px]; below, the recursive filter strays and a convolution is as quick
 
 
@@ -113,7 +115,11 @@ class _BlurredError(torch.autograd.Function):
         difference = image - target
         blurred = _blur(difference, sigma) if sigma > 0.0 and difference.numel() else difference
         # not a sum of products, which would be as large as the pictures
-        total = torch.bmm(difference.flatten(1)[:, None], blurred.flatten(1)[..., None])[:, 0, 0]
+        # on a GPU row by row: as one product, a picture is the work of one multiprocessor
+        parts = max(1, difference.shape[1]) if difference.is_cuda else 1
+        shape = len(image) * parts, math.prod(image.shape[1:]) // parts
+        total = torch.bmm(difference.reshape(shape)[:, None], blurred.reshape(shape)[..., None])
+        total = total.view(len(image), parts).sum(1)
         return total / math.prod(difference.shape[1:]), blurred
 
     @staticmethod
@@ -164,7 +170,7 @@ def _convolved(image: Tensor, sigma: float) -> Tensor:
     batch, height, width, channels = image.shape
     weights = _weights(sigma, image.dtype, image.device)
     reach, numbers = len(weights) // 2, width * channels
-    lanes = _lanes(numbers, image.device, most=64)
+    lanes = _lanes(numbers, image.device)
     k = kernels(REAL[image.dtype], lanes)
     load_unique(kernels.__module__, (k.direct_columns, k.direct_rows), str(image.device))
     padded = image.new_zeros(batch, height, (width + 2 * reach) * channels)
@@ -186,29 +192,45 @@ def _convolved(image: Tensor, sigma: float) -> Tensor:
 
 
 def _filtered(image: Tensor, sigma: float) -> Tensor:
-    """Rows, a pixel's channels at a time, then columns, in blocks."""
+    """Rows, then columns."""
+    return _filtered_on_gpu(image, sigma) if image.is_cuda else _filtered_on_cpu(image, sigma)
+
+
+def _filtered_on_gpu(image: Tensor, sigma: float) -> Tensor:
+    """A number of a line each; neighbouring work items read neighbouring numbers."""
     _, height, width, channels = image.shape
     numbers = width * channels
     result = torch.empty_like(image)
-    lines = _lines(height, image.device)
+    k = recursion_ahead(REAL[image.dtype], _AHEAD)
+    load_unique(recursion_ahead.__module__, (k.recursive,), str(image.device), _BLOCK)
+    constants = _constants(k, sigma)
+    given, out = (argument(x.view(len(x), -1)) for x in (image, result))
+    rows = height * channels, [given, *constants, width, channels, channels, numbers]
+    columns = numbers, [out, *constants, height, numbers, numbers, 0]
+    for lines, inputs in (rows, columns):
+        dim = len(image), lines
+        launch(k.recursive, dim, inputs=inputs, outputs=[out], device=image.device, block=_BLOCK)
+    return result
+
+
+def _filtered_on_cpu(image: Tensor, sigma: float) -> Tensor:
+    """Rows, a pixel's channels at a time and several side by side, then columns, in blocks."""
+    _, height, width, channels = image.shape
+    numbers = width * channels
+    result = torch.empty_like(image)
+    lines = next(n for n in (8, 4, 2, 1) if height % n == 0)
     places = [width, channels, numbers, lines * numbers]
     k = recursion(REAL[image.dtype], lines, channels)
     _recursive(k, image, result, sigma, items=height // lines, places=places)
-    lanes = _lanes(numbers, image.device, most=64)
+    lanes = _lanes(numbers, image.device)
     k = recursion(REAL[image.dtype], 1, lanes)
     _recursive(k, result, result, sigma, items=numbers // lanes, places=[height, numbers, 0, lanes])
     return result
 
 
-def _lines(height: int, device: torch.device) -> int:
-    """How many rows one work item filters at once: alone, one waits for its own last result. On a GPU one."""
-    return 1 if device.type == "cuda" else next(n for n in (8, 4, 2, 1) if height % n == 0)
-
-
-def _lanes(numbers: int, device: torch.device, *, most: int) -> int:
-    """How many numbers of a row one work item filters at once: cache lines; a GPU reads best one each."""
-    if device.type == "cuda":
-        return 1
+def _lanes(numbers: int, device: torch.device) -> int:
+    """How many neighbouring numbers one work item takes: cache lines, on a GPU two."""
+    most = 2 if device.type == "cuda" else 64
     return next(n for n in (64, 48, 32, 24, 16, 12, 8, 4, 2, 1) if n <= most and numbers % n == 0)
 
 
@@ -228,8 +250,7 @@ def _recursive(k: Any, x: Tensor, y: Tensor, sigma: float, *, items: int, places
     by_picture = pictures >= items  # what host threads share
     threads = min(max(pictures, items), thread_count(x.device, numbers=x.numel()))
     given, out = argument(x.view(pictures, -1)), argument(y.view(pictures, -1))
-    coefficients, tail = _coefficients(sigma)
-    constants = [k.vec4(*coefficients), k.mat44(*tail), *places]
+    constants = [*_constants(k, sigma), *places]
 
     def run(index: int) -> None:
         first, last = part(index, threads, pictures if by_picture else items)
@@ -238,6 +259,12 @@ def _recursive(k: Any, x: Tensor, y: Tensor, sigma: float, *, items: int, places
         launch(k.recursive, dim, inputs=[given, *constants, *begin], outputs=[out], device=x.device)
 
     in_threads(threads, run)
+
+
+def _constants(k: Any, sigma: float) -> list[Any]:
+    """The kernel's coefficients and its tail matrix."""
+    coefficients, tail = _coefficients(sigma)
+    return [k.vec4(*coefficients), k.mat44(*tail)]
 
 
 @functools.lru_cache(maxsize=256)  # also because copying to a GPU makes the host wait

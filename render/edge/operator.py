@@ -10,7 +10,18 @@ from torch.autograd.function import once_differentiable
 
 from render.compilation import load_unique
 from render.edge.kernels import kernels
-from render.launch import REAL, argument, in_threads, launch, part, shares, signed, thread_count, view
+from render.launch import (
+    REAL,
+    argument,
+    in_threads,
+    launch,
+    part,
+    run_length,
+    shares,
+    signed,
+    thread_count,
+    view,
+)
 from render.raster import Raster, rasterize
 from render.triangles import Triangles, packed
 
@@ -154,11 +165,12 @@ def _grad_vertices(
         inputs = [mesh, *placed, *picture, copy[0], edge[0], row]
         launch(k.contours, dim, inputs=inputs, outputs=out, device=device)
         here = [span, s.images[0], s.rows[0], row]
+        run = run_length(device, width)
         if top.instance_count > 1:
             inputs = [mesh, *placed, *picture, *here]
             launch(k.crossings, s.pixels(width, span), inputs=inputs, outputs=out, device=device)
-        inputs = [*moving, *picture, surface, *here]
-        launch(k.advection, s.pixels(width, span), inputs=inputs, outputs=out, device=device)
+        inputs = [*moving, *picture, surface, run, *here[1:]]
+        launch(k.advection, s.pixels(width, run), inputs=inputs, outputs=out, device=device)
 
     in_threads(threads, mark)
     in_threads(threads, differentiate)

@@ -75,7 +75,7 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
         barycentric: wp.array3d[wp.vec3],
         first_image: wp.int32,
         first_row: wp.int32,
-        span: wp.int32,
+        span: wp.int32,  # here a few on a GPU: runs of one face are added up first
         part: wp.int32,
         # out
         grad_values: wp.array2d[row],  # one row per host thread: atomics are none on a CPU

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from render.attributes import Attributes, Carried, Texture, carried
 from render.compilation import load_unique
 from render.interpolate.kernels import kernels
-from render.launch import REAL, Share, argument, in_threads, launch, shares, signed, thread_count
+from render.launch import REAL, Share, argument, in_threads, launch, run_length, shares, signed, thread_count
 from render.raster import Raster
 from render.triangles import Triangles, packed
 
@@ -87,7 +87,8 @@ class _Interpolate(torch.autograd.Function):
         grad_image = grad_image.contiguous()
         k = _loaded(grad_image)
         inputs = [argument(grad_image, k.row), *_seen(given, images_per_copy, raster)]
-        width, span, threads = grad_image.shape[2], _span(grad_image), _threads(grad_image)
+        width, threads = grad_image.shape[2], _threads(grad_image)
+        span = run_length(grad_image.device, width)
         # threads that share no row of the attributes need no buffer of their own
         apart = given.stride > 0 and copies >= threads
         grad = grad_image.new_zeros(1 if apart else threads, *ctx.shape)

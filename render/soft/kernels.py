@@ -74,7 +74,7 @@ def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
         va = scene.values[copy * scene.stride + i[0]]
         vb = scene.values[copy * scene.stride + i[1]]
         vc = scene.values[copy * scene.stride + i[2]]
-        for y in range(face.y0, face.y1):
+        for y in range(face.y0, face.y1, work.chunks):
             py = real(y) + real(0.5)
             span = columns(face, py, width)
             for x in range(span[0], span[1]):
@@ -118,7 +118,7 @@ def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
         copy = work.first_copy + ci
         width = state.shape[2]
         face = face_of(scene, soft, work, copy, work.first_face + fi, chunk, state.shape[1], width)
-        for y in range(face.y0, face.y1):
+        for y in range(face.y0, face.y1, work.chunks):
             py = real(y) + real(0.5)
             span = columns(face, py, width)
             for x in range(span[0], span[1]):
@@ -152,7 +152,7 @@ def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
         va = scene.values[copy * scene.stride + i[0]]
         vb = scene.values[copy * scene.stride + i[1]]
         vc = scene.values[copy * scene.stride + i[2]]
-        for y in range(face.y0, face.y1):
+        for y in range(face.y0, face.y1, work.chunks):
             py = real(y) + real(0.5)
             span = columns(face, py, width)
             for x in range(span[0], span[1]):
@@ -273,7 +273,7 @@ def kernels(real: Any, channels: int, textured: bool) -> SimpleNamespace:
         grad_va = carried()
         grad_vb = carried()
         grad_vc = carried()
-        for y in range(face.y0, face.y1):
+        for y in range(face.y0, face.y1, work.chunks):
             py = real(y) + real(0.5)
             span = columns(face, py, width)
             for x in range(span[0], span[1]):

@@ -21,7 +21,7 @@ from render.triangles import Triangles, packed
 _CUT = 9.2  # faces end where coverage is sigmoid(-9.2) = 1e-4, 3.03 sigma away: a 40th of an 8-bit step
 _OPAQUE = 16.0  # exp(-16) = 1.1e-7 is float32's rounding of 1
 _LEAST_SIGMA, _GREATEST_SIGMA, _LEAST_GAMMA = 1e-6, 1e9, 1e-9  # beyond, float32 overflows in the gradients
-_ROWS_PER_ITEM = 16  # of a face, on a GPU: a face that fills the picture is shared by many threads
+_ITEMS = 2**18  # that a GPU is to have at least: where faces are fewer, several share a face's rows
 _BANDS_PER_THREAD = 4  # of a picture: objects are in the middle more often than at the border
 _NUMBERS_PER_PIXEL = 8  # a pixel costs as much as 8 numbers read and written
 _UNSEEN = -1e30  # a score below that of any face
@@ -273,16 +273,16 @@ class _Launcher:
     def faces(self, kernel: Any, inputs: Callable[[int], list[Any]], outputs: list[Any]) -> None:
         """Launch over all faces; `inputs` gives what differs between threads."""
         s = self.settings
-        rows_per_item = s.height if s.sequential else _ROWS_PER_ITEM
         if s.pictures == 0 or len(s.triangles) == 0:
             return
+        chunks = 1 if s.sequential else min(s.height, -(-_ITEMS // (s.copies * len(s.triangles))))
 
         def some(index: int) -> None:
             for copies, faces, rows in self._shares(index):
                 work = self.kernels.Work()
                 work.first_copy, work.first_face = copies[0], faces[0]
-                work.row_begin, work.row_end, work.rows_per_item = *rows, rows_per_item
-                dim = (copies[1] - copies[0], faces[1] - faces[0], -(-(rows[1] - rows[0]) // rows_per_item))
+                work.row_begin, work.row_end, work.chunks = *rows, chunks
+                dim = (copies[1] - copies[0], faces[1] - faces[0], chunks)
                 given = [self.scene, self.softness, work, *inputs(index)]
                 launch(kernel, dim, inputs=given, outputs=outputs, device=self.device)
 

@@ -54,7 +54,7 @@ def surfaces(real: Any, channels: int, textured: bool) -> SimpleNamespace:
         first_face: wp.int32
         row_begin: wp.int32
         row_end: wp.int32
-        rows_per_item: wp.int32
+        chunks: wp.int32  # work items that a face's rows are dealt to, one after another
 
     @wp.struct
     class Face:
@@ -122,7 +122,7 @@ def surfaces(real: Any, channels: int, textured: bool) -> SimpleNamespace:
         height: wp.int32,
         width: wp.int32,
     ) -> Face:
-        """A face's constants, and its pixels among the rows of a chunk."""
+        """A face's constants, and its pixels; of its rows each `chunks`-th, from its `chunk`-th on."""
         face = Face()
         first = copy * scene.vertex_count
         i = scene.faces[f]
@@ -150,9 +150,8 @@ def surfaces(real: Any, channels: int, textured: bool) -> SimpleNamespace:
         x_high = wp.max(a[0], wp.max(b[0], c[0])) + soft.radius
         y_low = wp.min(a[1], wp.min(b[1], c[1])) - soft.radius
         y_high = wp.max(a[1], wp.max(b[1], c[1])) + soft.radius
-        row = work.row_begin + chunk * work.rows_per_item
-        y0 = wp.max(row, first_pixel(y_low, height))
-        y1 = wp.min(wp.min(work.row_end, row + work.rows_per_item), end_pixel(y_high, height))
+        y0 = wp.max(work.row_begin, first_pixel(y_low, height)) + chunk
+        y1 = wp.min(work.row_end, end_pixel(y_high, height))
         x0 = first_pixel(x_low, width)
         x1 = end_pixel(x_high, width)
         if y0 >= y1 or x0 >= x1:

@@ -185,7 +185,7 @@ def advection(c: SimpleNamespace, lanes: int) -> tuple[Any, Any]:
         grad_image: wp.array[colour],
         antialiased: wp.bool,
         surface: wp.array[wp.int32],
-        span: wp.int32,  # pixels per work item: the width on a CPU, 1 on a GPU
+        span: wp.int32,  # pixels per work item: the width on a CPU, few on a GPU
         first_image: wp.int32,
         first_row: wp.int32,
         part: wp.int32,
