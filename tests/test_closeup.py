@@ -98,10 +98,11 @@ def test_beliefs_are_where_the_sightings_are() -> None:
 
 
 @pytest.mark.parametrize("name", ["street", "tabletop"])
-def test_a_step_of_training_makes_the_loss_smaller(name: str) -> None:
+def test_a_step_of_training_makes_the_loss_smaller(name: str, device: torch.device) -> None:
     world = World.load(name)
-    task = CloseUpTask(Encoder(world))
-    pictures = held_out(world, 8, task.encoder.size, engine="software")
+    task = CloseUpTask(Encoder(world).to(device))
+    task.network.to(device)
+    pictures = held_out(world, 8, task.encoder.size, engine="software").to(device)
     rate = torch.optim.Adam(task.network.parameters(), 1e-3)
     losses = []
     for _ in range(12):
@@ -112,6 +113,7 @@ def test_a_step_of_training_makes_the_loss_smaller(name: str) -> None:
         rate.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.8 * losses[0]
+    assert 0.0 <= task.measure(pictures)["F1"] <= 1.0
 
 
 def test_what_is_large_is_not_looked_at_again() -> None:

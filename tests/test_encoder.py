@@ -1,15 +1,17 @@
 """The encoder: what its numbers mean, what it looks for, and what it makes of them."""
 
+from contextlib import ExitStack
+
 import pytest
 import torch
 
 from inverse.encoder.augment import augmented
 from inverse.encoder.figures import Figures
 from inverse.encoder.labels import label_loss, labels_of
-from inverse.encoder.network import Encoder
+from inverse.encoder.network import Encoder, encoder_size
 from inverse.encoder.rays import Rays, handles
 from inverse.encoder.sighting import Sightings, scene_of
-from inverse.training.encoder import LabelTask, PictureTask
+from inverse.training.encoder import LabelTask, PictureTask, half
 from inverse.training.pool import held_out
 from scenes import Scene, World, bundled_worlds
 
@@ -132,6 +134,30 @@ def test_learning_by_pictures_teaches_numbers_and_no_assets() -> None:
     assert moved["numbers.2.weight"]
     assert moved["stride4.0.weight"]
     assert not moved["heat.weight"]
+
+
+@pytest.mark.parametrize("by", ["labels", "surrogate", "manual"])
+def test_a_step_and_its_figures(by: str, device: torch.device) -> None:
+    """Wherever the network is, its pictures' scenes follow, and what it sees comes back."""
+    world = World.load("cube")
+    with ExitStack() as opened:
+        task: LabelTask | PictureTask = LabelTask(world)
+        if by != "labels":
+            task = opened.enter_context(PictureTask(world, by, engine="software"))
+            task.network.threshold.fill_(0.0)
+        size = encoder_size(world)
+        pictures = held_out(world, 4, size if by == "labels" else half(size), engine="software").to(device)
+        task.network.to(device)
+        task.loss(pictures, 1.0).backward()
+        slopes = [p.grad for p in task.network.parameters() if p.grad is not None]
+        assert slopes
+        assert all(s.device.type == device.type and bool(s.isfinite().all()) for s in slopes)
+        assert 0.0 <= task.measure(pictures)["F1"] <= 1.0
+
+
+def test_rays_are_where_their_camera_is() -> None:
+    camera = World.load("cube").empty().to("meta").camera
+    assert Rays.of(camera, (64, 64)).focal.device.type == "meta"
 
 
 def test_augmentation_keeps_the_objects_and_their_number() -> None:

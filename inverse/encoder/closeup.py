@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from inverse.encoder.blocks import Residual, down, head, same
 from inverse.encoder.cutout import Belief, Squares, cut_out, squares_of
 from inverse.encoder.layout import Layout
+from inverse.encoder.rows import Rows
 from scenes import World
 
 SIDE = 40  # [px] of a cut-out
@@ -18,7 +19,7 @@ _WIDTHS = 32, 64, 96  # channels at 1/2, 1/4 and 1/8 of it
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class Told(Rows):
     """What a cut-out tells of its object.
 
     Attributes:

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from inverse.encoder.layout import Layout
 from inverse.encoder.rays import Rays, handle_height
+from inverse.encoder.rows import Rows
 
 _ROOM = 2.4  # side of a square, in apparent radii of the asset's bounding sphere
 _LEAST = 8.0  # [px] of a square's side: nonsense far away is cut out, too
 
 
 @dataclass(frozen=True, eq=False)
-class Belief:
+class Belief(Rows):
     """Objects as they are believed to be, N of them.
 
     Attributes:
@@ -33,15 +34,9 @@ class Belief:
     scale: Float[Tensor, "object"]
     rays: Rays
 
-    def __getitem__(self, index: Tensor) -> "Belief":
-        """The objects at `index`."""
-        return Belief(
-            self.asset[index], self.pixels[index], self.depth[index], self.scale[index], self.rays[index]
-        )
-
 
 @dataclass(frozen=True, eq=False)
-class Squares:
+class Squares(Rows):
     """Squares in pictures.
 
     Attributes:

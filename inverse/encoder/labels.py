@@ -1,6 +1,6 @@
 """Learning from labels: the scenes that were sampled, compared with what the encoder's maps say."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import roma
@@ -12,6 +12,7 @@ from torch import Tensor
 from inverse.encoder.layout import Layout
 from inverse.encoder.network import STRIDE, Encoder
 from inverse.encoder.rays import Rays, handles
+from inverse.encoder.rows import Rows
 from inverse.training.pictures import UNKNOWN, Pictures
 from scenes import Scene, Symmetry
 
@@ -21,7 +22,7 @@ _MOMENTUM = 0.02  # of the running spreads
 
 
 @dataclass(frozen=True, eq=False)
-class Labels:
+class Labels(Rows):
     """The objects of a batch that can be seen, one row each.
 
     Attributes:
@@ -42,10 +43,6 @@ class Labels:
     depth: Float[Tensor, "object"]
     rays: Rays
     pixels: Float[Tensor, "object 2"]
-
-    def __getitem__(self, index: Tensor) -> "Labels":
-        """The objects at `index`."""
-        return Labels(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
 def labels_of(

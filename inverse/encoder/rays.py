@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from inverse.encoder.rows import Rows
 from render.pinhole import zoomed
 from scenes import Camera, Scene, World
 from scenes.scene import matrix
@@ -16,7 +17,7 @@ _LOW = 0.1  # share of the eye's height over the ground below which objects are 
 
 
 @dataclass(frozen=True, eq=False)
-class Rays:
+class Rays(Rows):
     """The cameras of a batch in OpenCV's axes (x right, y down, z forward), in pixels of a picture's size.
 
     Attributes:
@@ -36,10 +37,6 @@ class Rays:
         here = zoomed(camera, size)
         axes = matrix(here.rotation) * here.rotation.new_tensor([1.0, -1.0, -1.0])
         return Rays(axes, here.translation, here.focal, here.centre)
-
-    def __getitem__(self, index: Tensor) -> "Rays":
-        """The cameras at `index`, along the batch axis."""
-        return Rays(self.world_from_camera[index], self.eye[index], self.focal[index], self.centre[index])
 
     def pixels(
         self, points: Float[Tensor, "batch 3"]

@@ -125,8 +125,9 @@ def _closer(
     if not len(small):
         return seen
     belief = belief[small]
-    told, squares = closeup(rgb, torch.zeros_like(small), belief)
-    closer = corrected(encoder, closeup, seen[small], belief, told, squares)
+    there, here = rgb.device, small.device
+    told, squares = closeup(rgb, torch.zeros_like(small, device=there), belief.to(there))
+    closer = corrected(encoder, closeup, seen[small], belief, told.to(here), squares.to(here))
     numbers, assets = seen.numbers.clone(), seen.assets.clone()
     numbers[small], assets[small] = closer.numbers, closer.assets
     return replace(seen, numbers=numbers, assets=assets)
@@ -155,7 +156,8 @@ def corrected(
     radii = numbers.new_tensor([a.radius for a in layout.world.assets])
     looks = radii[belief.asset] * belief.scale / belief.depth * told.size.exp() / radii[assets.argmax(1)]
     pixels = squares.centre + told.offset * squares.side[:, None]
-    trust = encoder.spread.square() / (encoder.spread.square() + closeup.spread.square())
+    by_maps, by_cut_out = (network.spread.square().to(numbers) for network in (encoder, closeup))
+    trust = by_maps / (by_maps + by_cut_out)
     offset = pixels / STRIDE - seen.cell - 0.5
     numbers[:, parts["offset"]] = torch.lerp(seen.numbers[:, parts["offset"]], offset, trust[0])
     numbers[:, parts["rotation"]] = told.rotation

@@ -148,11 +148,12 @@ class PictureTask:
 
     @torch.no_grad()
     def _drawn(self, pictures: Pictures) -> Pictures:
-        """The same scenes as the strategy's own model draws them."""
-        frame = self._shapes.render(pictures.scene)
+        """The same scenes as the strategy's own model draws them, on the CPU."""
+        scene = pictures.scene.to("cpu")
+        frame = self._shapes.render(scene)
         assert frame.instance_id is not None  # the rasterizer tells
-        rgb = frame.rgb if self._draws is None else self._draws(pictures.scene, self.network.size)
-        return Pictures(pictures.scene, rgb, frame.instance_id.long())
+        rgb = frame.rgb if self._draws is None else self._draws(scene, self.network.size)
+        return Pictures(scene, rgb, frame.instance_id.long()).to(pictures.rgb.device)
 
     def _picture_loss(self, rgb: Tensor) -> Tensor:
         """How far pictures are from those of the scenes that the encoder sees in them."""
@@ -161,6 +162,7 @@ class PictureTask:
         seen = [s[:slots] for s in sightings(self.network, rgb, least)]
         drawn = self.render(stack([scene_of(self.network, s) for s in seen]))
         unit = self.network.size[0] / 64.0
+        rgb = rgb.to(drawn.device)  # where sightings are: on the CPU
         losses = [weight * blurred_squared_error(drawn, rgb, sigma * unit) for sigma, weight in _BLURS]
         return torch.stack(losses).sum(0).mean()
 
@@ -245,7 +247,7 @@ def evaluated(encoder: Encoder, held: Pictures, thresholds: tuple[float, ...]) -
     slots = world.count[1]
     counted = COUNTED_PIXELS * held.rgb.shape[1] * held.rgb.shape[2] / 128**2
     gathered = [Figures() for _ in thresholds]
-    visible = held.visible.cpu()
+    truth, visible = held.scene.to("cpu"), held.visible.cpu()
     for first in range(0, len(held), 64):
         part = slice(first, first + 64)
         for k, seen in enumerate(look(encoder, held.rgb[part], least=min(thresholds)), first):
@@ -254,5 +256,5 @@ def evaluated(encoder: Encoder, held: Pictures, thresholds: tuple[float, ...]) -
             heat = torch.cat([seen.heat, torch.zeros(slots - len(seen))])
             for threshold, figures in zip(thresholds, gathered, strict=True):
                 sure = replace(guess, asset=guess.asset.masked_fill(heat <= threshold, -1))
-                figures.add(world, held.scene[[k]], visible[k], sure, counted=counted)
+                figures.add(world, truth[[k]], visible[k], sure, counted=counted)
     return [f.summary() for f in gathered]
