@@ -3,9 +3,11 @@
     python benchmarks/gpu.py [--quick] [--device cpu]
 
 A step draws a batch, compares it with a target, goes back and lets Adam move what is drawn (`steps.py`). The
-floor is the least time by bytes and operations (`floors.py`), the share what part of the time it makes. Of
-nvdiffrast, PyTorch3D and SoftRas, those that are installed run on the same scene. On a CPU the same table has
-small sizes and no graphs, and is there to test this script.
+floor is the least time by bytes and operations (`floors.py`), the share what part of the time it makes.
+
+Of nvdiffrast, PyTorch3D and SoftRas, those that are installed run on the same scene afterwards, each in a
+process of its own: where one breaks the device, only its own rows are lost. None of them can be captured in a
+graph. On a CPU the table has small sizes and no graphs, and is there to test this script.
 
 Not called cuda.py: PyTorch imports a package of that name.
 """
@@ -13,6 +15,8 @@ Not called cuda.py: PyTorch imports a package of that name.
 import gc
 import itertools
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +41,8 @@ class Settings:
 
     device: str = "cuda"
     operators: tuple[str, ...] = tuple(OPERATORS)
-    peers: bool = True
+    peers: bool = True  # afterwards
+    only: str | None = None  # one peer instead of the operators
     pixels: tuple[int, ...] = (64, 128, 256, 512, 1024)
     subdivisions: tuple[int, ...] = (2, 4, 5, 7)  # 320, 5,120, 20,480, 327,680 faces
     batches: tuple[int, ...] = (1, 16, 64, 256)
@@ -58,11 +63,23 @@ def main(settings: Settings) -> None:
     subdivisions = (2, 3) if small else settings.subdivisions
     batches = (1, 4) if small else settings.batches
     able = machine(device)
-    _introduce(able, device, small)
+    if settings.only is None:
+        _introduce(able, device, small)
     for operator in settings.operators:
         for size in pixels:
             for faces in subdivisions[:1] if operator == "blur" else subdivisions:
                 _rows(operator, size, faces, batches, able, settings)
+    if settings.peers and settings.only is None and device.type == "cuda":
+        _peers(settings)
+
+
+def _peers(settings: Settings) -> None:
+    """Their rows."""
+    for name in (n for o in settings.operators for n in peers_cuda.PEERS.get(o, {})):
+        if peers_cuda.why_not(name) is None:
+            ended = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--only", name]).returncode
+            if ended != 0:
+                print(f"{name} ended with {ended}: its larger scenes are missing", flush=True)
 
 
 def _introduce(able: Machine, device: torch.device, small: bool) -> None:
@@ -85,28 +102,25 @@ def _introduce(able: Machine, device: torch.device, small: bool) -> None:
 def _rows(
     operator: str, pixels: int, subdivisions: int, batches: tuple[int, ...], able: Machine, settings: Settings
 ) -> None:
-    """One row per batch, and one for each peer of the operator."""
+    """One row per batch, of the operator or of the only peer, if it is one of the operator's."""
     device = torch.device(settings.device)
-    losses = {operator: OPERATORS[operator]}
-    if settings.peers and device.type == "cuda":
-        others = peers_cuda.PEERS.get(operator, {})
-        losses |= {n: make for n, make in others.items() if peers_cuda.why_not(n) is None}
-    slow: dict[str, float] = {}
+    name = settings.only or operator
+    others = peers_cuda.PEERS.get(operator, {})
+    if settings.only is not None and settings.only not in others:
+        return
+    make = OPERATORS[operator] if settings.only is None else others[settings.only]
+    slow = 0.0
     for batch in batches:
         scene = ball(subdivisions, pixels, batch, device)
         least = work(operator, scene)
-        for name, make in losses.items():
-            label = f"{name:12s}{pixels:6d}{len(scene.triangles):9d}{batch:7d}"
-            own = name == operator
-            if slow.get(name, 0.0) > settings.longest or peers_cuda.too_long(name, scene):
-                print(f"{label}  left out: it would take seconds", flush=True)
-            elif least.memory > _free(device):
-                print(f"{label}  left out: it would need {least.memory / 2**30:.0f} GiB", flush=True)
-            else:
-                floor = able.seconds(least) if own else None
-                slow[name] = _row(
-                    label, lambda make=make, scene=scene: Step(scene, make(scene)), floor, settings
-                )
+        label = f"{name:12s}{pixels:6d}{len(scene.triangles):9d}{batch:7d}"
+        if slow > settings.longest or peers_cuda.too_long(name, scene):
+            print(f"{label}  left out: it would take seconds", flush=True)
+        elif least.memory > _free(device):
+            print(f"{label}  left out: it would need {least.memory / 2**30:.0f} GiB", flush=True)
+        else:
+            floor = able.seconds(least) if settings.only is None else None
+            slow = _row(label, lambda scene=scene: Step(scene, make(scene)), floor, settings)
         del scene
         _collect(device)
 
@@ -118,7 +132,7 @@ def _row(label: str, make: Callable[[], Step], floor: float | None, settings: Se
         step = make()
         alone = seconds(step, device, settings.seconds)
         count = launches(step, device)
-        graph = _in_graph(step, settings.seconds) if device.type == "cuda" else None
+        graph = _in_graph(step, settings.seconds) if device.type == "cuda" and settings.only is None else None
     except Exception as e:  # peers raise what they like; the other rows must not be lost
         print(f"{label}  failed: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}", flush=True)
         return np.inf

@@ -1,9 +1,9 @@
 """Other differentiable rasterizers on a GPU, on the scene of `steps.py`: nvdiffrast, PyTorch3D, SoftRas.
 
 Each is asked for what it gives at its best for the same picture: the same vertices, faces, colours, size,
-batch; the same widths; backward to the same parameters. Those that are not installed are left out. They were
-written against nvdiffrast 0.3, PyTorch3D 0.7 and SoftRas' last version, and have not been run here: there was
-no GPU.
+batch; the same widths; backward to the same parameters. Those that are not installed are left out. Run with
+nvdiffrast 0.4, PyTorch3D 0.7.9 and SoftRas 1.0. nvdiffrast draws our picture; the other two lay the
+background behind as one more face of their weighted mean.
 """
 
 import functools
