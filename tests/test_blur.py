@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from render.blur import blurred_squared_error, gaussian_blur, gaussian_blur_reference, operator
+from render.blur import blurred_squared_error, gaussian_blur, gaussian_blur_reference, recursive
 
 DIRECT, RECURSIVE = 1.3, 5.0  # [px] a width for each filter
 
@@ -74,7 +74,7 @@ def test_float32_close_to_float64(sigma):
 def test_lines_read_ahead_as_on_a_gpu(size, sigma):
     """The filter is the same, whether the pixels of a line are read one by one or several at once."""
     image = noise(2, *size, 3)
-    got, want = operator._filtered_on_gpu(image, sigma), operator._filtered_on_cpu(image, sigma)
+    got, want = recursive.filtered_on_gpu(image, sigma), recursive.filtered_on_cpu(image, sigma)
     assert_close(got, want, rtol=0, atol=1e-12)
 
 

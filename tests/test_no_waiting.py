@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from render.attributes import PerCorner, Texture
 from render.blur import blurred_squared_error, gaussian_blur
+from render.blur.recursive import filtered_on_gpu
 from render.edge import edge_gradient
 from render.interpolate import interpolate
 from render.layers import soft_layers
@@ -86,7 +87,8 @@ def one_thread():
 def as_on_gpu(monkeypatch):
     """Take the ways that only a GPU takes, where an operator asks for the device."""
     monkeypatch.setattr(soft_operator, "_sequential", lambda device: False)
-    monkeypatch.setattr("render.blur.operator._lanes", lambda numbers, device, most=0: 1)
+    monkeypatch.setattr("render.blur.operator.lanes_of", lambda numbers, device: 1)
+    monkeypatch.setattr("render.blur.operator.filtered", filtered_on_gpu)
 
 
 def scene(copies=2):
