@@ -12,6 +12,7 @@ graph. On a CPU the table has small sizes and no graphs, and is there to test th
 Not called cuda.py: PyTorch imports a package of that name.
 """
 
+import cProfile
 import gc
 import itertools
 import platform
@@ -20,7 +21,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import peers_cuda
@@ -29,6 +29,8 @@ import tyro
 import warp as wp
 from floors import Machine, machine, work
 from steps import OPERATORS, Step, ball, captured
+
+from render.launch import launch
 
 HEADER = (
     f"{'':12s}{'px':>6s}{'faces':>9s}{'batch':>7s}{'ms':>10s}{'graph':>10s}{'launches':>10s}{'floor':>10s}"
@@ -188,20 +190,9 @@ def launches(step: Callable[[], None], device: torch.device) -> int:
             torch.cuda.synchronize(device)
         kernels = [e.name for e in profile.events() if e.device_type == torch.autograd.DeviceType.CUDA]
         return sum(not n.startswith(("Memcpy", "Memset")) for n in kernels)
-    count = 0
-    launch = wp.launch
-
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        nonlocal count
-        count += 1
-        return launch(*args, **kwargs)
-
-    wp.launch = counted
-    try:
-        step()
-    finally:
-        wp.launch = launch
-    return count
+    profile = cProfile.Profile()
+    profile.runcall(step)
+    return sum(entry.callcount for entry in profile.getstats() if entry.code is launch.__code__)
 
 
 def _free(device: torch.device) -> float:
