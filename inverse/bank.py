@@ -47,19 +47,7 @@ class Bank:
     @cached_property
     def footprints(self) -> Footprints:
         """Of all candidates. It costs seconds: as long as nobody asks for all, parts are drawn anew."""
-        return self._draw(self.candidates, self.view, self._window)
-
-    def _draw(self, c: Candidates, view: View, window: int) -> Footprints:
-        """Footprints of candidates, each sketched into a window of its own."""
-        linear, translation = self._pinhole.place(c)
-        parts = []
-        for i in range(0, len(c), 4096):
-            j = slice(i, i + 4096)
-            sketch = self.sketcher.draw(
-                c.asset[j], linear[j], translation[j], view, window=window, coarse=True
-            )
-            parts.append(self.sketcher.footprints(sketch, view))
-        return _joined(parts)
+        return drawn(self.sketcher, self._pinhole, self.candidates, self.view, self._window)
 
     def score_larger(
         self, lamp: Lamp, target: Target, rest: Rest, chosen: Tensor
@@ -69,7 +57,8 @@ class Bank:
         view = View(
             (v.focal[0] * 2, v.focal[1] * 2), (v.centre[0] * 2, v.centre[1] * 2), v.height * 2, v.width * 2
         )
-        footprints = self._draw(self.candidates[chosen], view, min(2 * self._window, view.height, view.width))
+        window = min(2 * self._window, view.height, view.width)
+        footprints = drawn(self.sketcher, self._pinhole, self.candidates[chosen], view, window)
         return self.sketcher.score(footprints, self.sketcher.shade(footprints, lamp), None, target, rest)
 
     def score(
@@ -77,12 +66,23 @@ class Bank:
     ) -> Float[Tensor, "candidate"]:
         """Change of the number of wrong pixels that each (or each `chosen`) candidate brings."""
         if chosen is not None and "footprints" not in self.__dict__:
-            some = self._draw(self.candidates[chosen], self.view, self._window)
+            some = drawn(self.sketcher, self._pinhole, self.candidates[chosen], self.view, self._window)
             return self.sketcher.score(some, self.sketcher.shade(some, lamp), None, target, rest)
         key = (*[float(v) for v in lamp.direction], lamp.intensity, lamp.ambient)
         if self._shaded is None or self._shaded[0] != key:
             self._shaded = (key, self.sketcher.shade(self.footprints, lamp))
         return self.sketcher.score(self.footprints, self._shaded[1], chosen, target, rest)
+
+
+def drawn(sketcher: Sketcher, pinhole: Pinhole, c: Candidates, view: View, window: int) -> Footprints:
+    """Footprints of candidates, each sketched alone into a window of that side [px]."""
+    linear, translation = pinhole.place(c)
+    parts = []
+    for i in range(0, len(c), 4096):
+        j = slice(i, i + 4096)
+        sketch = sketcher.draw(c.asset[j], linear[j], translation[j], view, window=window, coarse=True)
+        parts.append(sketcher.footprints(sketch, view))
+    return _joined(parts)
 
 
 def spread(

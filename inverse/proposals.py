@@ -8,17 +8,19 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from inverse.bank import Bank, spread
+from inverse.bank import Bank, drawn, spread
 from inverse.candidates import Candidates, Moves, Pinhole, clear
 from inverse.least_differences import Fit, Judge
 from inverse.losses import resize
 from inverse.sketch import Lamp, Rest, Sketcher, Target
-from inverse.sketch_refine import Level, refine
+from inverse.sketch_refine import Level, refine, window_for
 from scenes import Scene
 
 _CANDIDATES = 40  # taken from the bank per birth
 _FINALISTS = 8  # of those, refined at the finer size
-_LOCAL = 6000  # candidates scored at twice the bank's size
+_NEAR = 24  # of one object's variants, refined at the coarser size
+_MANY = 12_000  # candidates over what is wrong that are scored at all
+_LOCAL = 3000  # candidates scored at twice the bank's size
 
 
 class Proposals:
@@ -114,6 +116,9 @@ class Proposals:
             score = torch.where(free, score, 0.0)
         else:
             chosen = (self._over(over, bank) & free).nonzero()[:, 0]
+            if len(chosen) > _MANY:
+                order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.seed))
+                chosen = chosen[order[:_MANY].sort().values]
             if len(chosen) > _LOCAL:
                 score = bank.score(
                     lamp, self.target(self.quarter), self.rest(fit.scene, self.quarter), chosen
@@ -131,6 +136,24 @@ class Proposals:
         finalists, per_asset = (_FINALISTS, 6) if near is None else (12, 2)
         return self.refined(fit, pool[first], finalists, per_asset=per_asset)
 
+    def likeliest(self, fit: Fit, pool: Candidates, most: int) -> tuple[Candidates, Tensor]:
+        """The best of a pool clear of a fit's objects, refined coarsely over it, and their tints."""
+        pool = pool[clear(self.world, fit.scene, pool)]
+        if len(pool) == 0:
+            return pool, torch.zeros(0, 3)
+        pinhole, lamp, size = Pinhole.of(fit.scene.camera), self.lamp(fit.scene), self.quarter
+        view = pinhole.view(*size)
+        some = drawn(self.sketcher, pinhole, pool, view, window_for(self.moves, pinhole, view, pool))
+        shade, rest = self.sketcher.shade(some, lamp), self.rest(fit.scene, size)
+        score = self.sketcher.score(some, shade, None, self.target(size), rest)
+        first = spread(pool, score, _NEAR, distance=0.04 * self.reach, turn=0.3, per_asset=8)
+        if len(first) == 0:
+            return pool[:0], torch.zeros(0, 3)
+        found, tint, change = self._refined(fit, pool[first], iterations=10, size=self.half)
+        order = spread(found, change, most, distance=0.02 * self.reach, turn=0.3, per_asset=4)
+        order = order[clear(self.world, fit.scene, found[order])]
+        return found[order], self._tint(found, tint)[order]
+
     def _over(self, pixels: Tensor, bank: Bank) -> Tensor:
         """Which of the bank's candidates have their middle over, or close to, pixels of weight."""
         fold = self.evidence.size[0] // self.quarter[0]
@@ -144,33 +167,27 @@ class Proposals:
         self, fit: Fit, start: Candidates, finalists: int, *, per_asset: int = 6
     ) -> tuple[Candidates, Tensor, Tensor]:
         """Candidates after least differences on sketches, coarse then fine, over the fit's own picture."""
-        pinhole, lamp = Pinhole.of(fit.scene.camera), self.lamp(fit.scene)
-        zero = torch.zeros(len(start), dtype=torch.int32)
-        coarse, _, change = refine(
-            self.sketcher,
-            self.moves,
-            pinhole,
-            self._level(fit.scene, False),
-            lamp,
-            start,
-            zero,
-            self.rest(fit.scene, self.half),
-            iterations=6,
-        )
+        coarse, _, change = self._refined(fit, start, iterations=6, size=self.half)
         keep = spread(coarse, change, finalists, distance=0.02 * self.reach, turn=0.3, per_asset=per_asset)
         if len(keep) == 0:
             return coarse[:0], torch.zeros(0, 3), torch.zeros(0)
-        fine, tint, change = refine(
-            self.sketcher,
-            self.moves,
-            pinhole,
-            self._level(fit.scene, True),
-            lamp,
-            coarse[keep],
-            zero[: len(keep)],
-            self.rest(fit.scene, self.evidence.size),
-            iterations=5,
-        )
+        fine, tint, change = self._refined(fit, coarse[keep], iterations=5, size=self.evidence.size)
         order = change.argsort()
         order = order[clear(self.world, fit.scene, fine)[order]]
         return fine[order], self._tint(fine, tint)[order], 4.0 * change[order]
+
+    def _refined(
+        self, fit: Fit, start: Candidates, *, iterations: int, size: tuple[int, int]
+    ) -> tuple[Candidates, Tensor, Tensor]:
+        """Least differences on sketches over the fit's own picture at a size, see `refine`."""
+        return refine(
+            self.sketcher,
+            self.moves,
+            Pinhole.of(fit.scene.camera),
+            self._level(fit.scene, size == self.evidence.size),
+            self.lamp(fit.scene),
+            start,
+            torch.zeros(len(start), dtype=torch.int32),
+            self.rest(fit.scene, size),
+            iterations=iterations,
+        )

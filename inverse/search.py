@@ -20,8 +20,9 @@ from inverse.least_differences import LEAST, Fit, Judge, with_object
 from inverse.light import lights, of_slot, relight
 from inverse.losses import covered, noise_floor
 from inverse.proposals import Proposals
+from inverse.rereading import Rereading
 from inverse.sketch import Sketcher
-from inverse.slides import slides
+from inverse.slides import slid
 from inverse.turns import other_poses
 from scenes import Scene, stack
 
@@ -41,10 +42,12 @@ class SearchSettings:
 
 
 _ROUGH = 64  # [px] side of a square as large as the pictures that tell alternatives apart
-_FAR = 0.02  # share of wrong pixels above which least differences have lost their way
+_FAR = 0.015  # share of wrong pixels above which least differences have lost their way
+_LOST = 0.02  # share of wrong pixels above which another reading of the worst object is followed, too
 _RIM = 4  # [px] how far beside an object what is wrong is its own
 _STEEP = 0.05  # share of what is wrong that a look must take away before others are tried
 _WRONG = 0.03  # share of an object's pixels that may be wrong
+_QUITE = 0.25  # the same above which it is read anew before anything else is tried
 
 
 class Search:
@@ -85,7 +88,7 @@ class Search:
         """The best set of objects found from `fit`, a scene that is about right.
 
         Only places where the picture contradicts it are looked at again: what the encoder held possible comes
-        first, then turns, and candidates of the bank.
+        first, then turns, another light, slides, and candidates of the bank.
 
         Args:
             fit: Where to begin.
@@ -93,42 +96,55 @@ class Search:
             descended: Follows gradients from a fit, coarse to fine: asked where least differences fail, which
                 saturate where outlines are off by several pixels.
         """
-        price = self.settings.late_price
-        fit = self._near(fit, descended)
+        price, pixels = self.settings.late_price, fit.cost.numel()
+        self._measure_floor(fit)
+        rereading = Rereading(self.judge, self.rough, self.sketches, glance, price)
+        fit = self._near(fit, lambda now: rereading.first(now, self._quite_wrong, self._elsewhere), descended)
         self.judge.note("least differences", fit)
+        if self.excess(fit) > _LOST * pixels:
+            fit = self._otherwise(fit, rereading, descended)
+        if self.excess(fit) > _FAR * pixels:
+            fit = self._relit(fit, price)
         if not self.agrees(fit):
-            fit = self._looked_again(fit, glance)
-        births, changes = (self._late_birth,), (self._turns, self._slides, self._relit, self._exchanges)
-        moves = (*(births + changes if self._misses(fit) else changes + births), self._rebirths)
+            fit = self._looked_again(fit, rereading)
+        births, changes = (self._late_birth,), (self._turns, self._relit, self._slides, self._exchanges)
+        moves = births + changes if self._misses(fit) else changes + births
         soon = self.judge.renders + self.settings.glance_renders
 
         def done(now: Fit) -> bool:
-            little = self.settings.little * now.cost.numel()
-            return self.agrees(now) or (self.judge.renders > soon and self.excess(now) < little)
+            little = self.excess(now) < self.settings.little * pixels
+            return self.agrees(now) or (self.judge.renders > soon and little)
 
         fit = self._finished(self._repair(fit, moves, done, self.settings.repair_renders))
         return self._deaths(fit, price)
 
-    def _near(self, start: Fit, descended: Callable[[Fit], Fit]) -> Fit:
-        """Least differences from a start; where they leave much wrong, after gradients, and another light."""
-        self._measure_floor(start)
-        fit, far = self.settle(start, iterations=4, least=_STEEP), _FAR * start.cost.numel()
-        if self.excess(fit) > far:
+    def _near(self, start: Fit, reread: Callable[[Fit], Fit], descended: Callable[[Fit], Fit]) -> Fit:
+        """Least differences from a start; where they leave much wrong, from other readings, and gradients."""
+        fit = self.settle(start, iterations=4, least=_STEEP)
+        if self.excess(fit) > self.settings.little * start.cost.numel():
+            start = reread(start)
+            trial = self.settle(start, iterations=4, least=_STEEP)
+            fit = min(fit, trial, key=lambda f: f.total)
+        if self.excess(fit) > _FAR * start.cost.numel():
             trial = self.settle(descended(start), iterations=4, least=_STEEP)
             self.judge.note("gradients", trial)
             fit = min(fit, trial, key=lambda f: f.total)
-        if self.excess(fit) > far:
-            fit = self._relit(fit, self.settings.late_price)
         return fit
 
-    def _looked_again(self, fit: Fit, glance: Glance) -> Fit:
-        """Other assets and doubtful places of a glance, where the fit is wrong."""
+    def _otherwise(self, fit: Fit, rereading: Rereading, descended: Callable[[Fit], Fit]) -> Fit:
+        """The worst object in other readings, each followed to its end: quicker than a search for all."""
+        for slot in self._slots(fit)[:1]:
+            for scene, _ in rereading.others(fit, slot)[:2]:
+                trial = self.settle(descended(self.judge.fit(scene)), iterations=4, least=_STEEP)
+                fit = min(fit, trial, key=lambda f: f.total)
+        return fit
 
-        def wrong(now: Fit) -> dict[int, float]:
-            return {s: self._wrong_near(now, s) for s in self._slots(now) if self._is_wrong(now, s)}
-
-        trial = glance.reconsider(self.judge, self.rough, fit, wrong)
-        return fit if trial is fit else self._finished(trial)
+    def _looked_again(self, fit: Fit, rereading: Rereading) -> Fit:
+        """Turns and other readings of what is wrong, once nothing else moves."""
+        fit = self._deaths(self._finished(fit), self.settings.late_price, most=self.settings.late_price)
+        fit = self._turns(fit, self.settings.late_price)
+        again = rereading.again(fit, self._wrong)
+        return fit if again is fit else self._finished(again)
 
     def settle(self, fit: Fit, *, iterations: int = 6, least: float = LEAST) -> Fit:
         """Least differences in small pictures while much moves, then in whole ones; the noise anew.
@@ -257,18 +273,30 @@ class Search:
         share = _WRONG * float((fit.instance_id == slot).sum())
         return self._wrong_near(fit, slot) > max(1.5 * self.settings.late_price, share)
 
+    def _wrong(self, fit: Fit) -> dict[int, float]:
+        """Wrong pixels near each slot that the picture contradicts."""
+        return {s: self._wrong_near(fit, s) for s in self._slots(fit) if self._is_wrong(fit, s)}
+
+    def _quite_wrong(self, fit: Fit) -> dict[int, float]:
+        """The same where so many are that least differences may lose their way."""
+        pixels = {s: float((fit.instance_id == s).sum()) for s in self._slots(fit)}
+        return {s: wrong for s, wrong in self._wrong(fit).items() if wrong > _QUITE * pixels[s]}
+
     def _may_win(self, trial: Fit, fit: Fit, slot: int) -> bool:
         """True where least differences may yet make a trial, which changes a slot, better than the fit."""
         return trial.total < fit.total + max(self.settings.object_price, self._wrong_near(fit, slot))
 
     def _misses(self, fit: Fit) -> bool:
         """True where something is wrong in one place, away from all objects."""
-        elsewhere = torch.where(
-            _around(covered(fit.instance_id, self.world.count[1])), 0.0, fit.cost - self.floor
-        )
+        elsewhere = self._elsewhere(fit)
         side = max(1, max(self.evidence.size) // 8)
         sums = side**2 * F.avg_pool2d(elsewhere[None, None], side, stride=max(1, side // 4))
         return float(sums.max()) > self.settings.object_price
+
+    def _elsewhere(self, fit: Fit) -> Tensor:
+        """How wrong each pixel is, above the noise, that is away from all objects, [H, W]."""
+        near = _around(covered(fit.instance_id, self.world.count[1]))
+        return torch.where(near, 0.0, fit.cost - self.floor)
 
     def _slots(self, fit: Fit) -> list[int]:
         """Filled slots, the one with most wrong round it first."""
@@ -306,12 +334,15 @@ class Search:
             return trial
         return fit
 
-    def _deaths(self, fit: Fit, price: float) -> Fit:
-        """Take away what the picture does without, if need be under another light."""
+    def _deaths(self, fit: Fit, price: float, *, most: float = math.inf) -> Fit:
+        """Take away what the picture does without, if need be under another light.
+
+        With `most` only what costs no more wrong pixels before anything else is made up for it.
+        """
         for slot in reversed(self._slots(fit)):
             trial = self.judge.fit(fit.scene.without(slot))
             loss = trial.total - fit.total
-            if loss > 10.0 * price:
+            if loss > min(10.0 * price, most):
                 continue
             trial = self.judge.polish(trial, iterations=2)
             if self._price(trial, price) > self._price(fit, price) and not self.content(fit):
@@ -348,7 +379,7 @@ class Search:
         """Move each object that is wrong along its ray, where that hardly shows."""
         for slot in self._slots(fit):
             if self._is_wrong(fit, slot):
-                trial = min(slides(self.judge, fit, slot), key=lambda f: f.total, default=fit)
+                trial = slid(self.judge, fit, slot)
                 fit = self._accept(trial, fit, price, 0.0, f"slide of {self._name(fit, slot)}")
         return fit
 

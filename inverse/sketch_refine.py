@@ -63,7 +63,7 @@ def refine(
     count, p = len(start), moves.count
     linear, translation = pinhole.place(start)
     block, view, target = level.block, level.view, level.target
-    window = _window(moves, pinhole, view, start, block)
+    window = window_for(moves, pinhole, view, start, block)
     origin = (
         sketcher.draw(start.asset, linear, translation, view, window=window, coarse=True).origin
         // block
@@ -129,8 +129,8 @@ def _where(condition: Tensor, a: Candidates, b: Candidates) -> Candidates:
     )
 
 
-def _window(moves: Moves, pinhole: Pinhole, view: View, c: Candidates, block: int) -> int:
-    """Side of a square that holds each object with room to move, a multiple of `block`."""
+def window_for(moves: Moves, pinhole: Pinhole, view: View, c: Candidates, block: int = 1) -> int:
+    """Side [px] of a square that holds each object with room to move, a multiple of `block`."""
     linear, translation = pinhole.place(c)
     middle = (linear @ moves.centre[c.asset][..., None])[..., 0] + translation
     radius = view.focal[1] * moves.radius[c.asset] * c.scale / (-middle[:, 2]).clamp_min(1e-3)

@@ -10,17 +10,19 @@ _SHARES = (0.92, 0.96, 1.04, 1.08)  # of the distance
 _LEVEL = 0.3  # fall of a ray over its length above which a plane tells how far away its objects are
 
 
-def slides(judge: Judge, fit: Fit, slot: int) -> list[Fit]:
-    """Fits with a slot's object nearer or farther, refined; none where its distance cannot be in doubt.
+def slid(judge: Judge, fit: Fit, slot: int) -> Fit:
+    """The fit with a slot's object nearer or farther and refined, where that is better; else the fit.
 
     Of what stands on a plane that is seen nearly edge-on a picture tells size over distance well, and the
     distance itself only by a pixel or two of height: least differences stay where they began.
     """
     if not _in_doubt(judge.world, fit.scene, slot):
-        return []
+        return fit
     own = of_slot(judge.world, slot)
     scenes = [_slid(judge.world, fit.scene, slot, share) for share in _SHARES]
-    return [judge.polish(judge.fit(scene), free=own, iterations=4) for scene in scenes]
+    begun = [judge.polish(judge.fit(scene), free=own, iterations=1) for scene in scenes]
+    best = judge.polish(min(begun, key=lambda f: f.total), free=own, iterations=4)
+    return best if best.total < fit.total else fit
 
 
 def _in_doubt(world: World, scene: Scene, slot: int) -> bool:

@@ -89,24 +89,47 @@ def test_one_object_is_not_seen_twice(world: World, encoder: Encoder, gl: None) 
     assert glance._surest() == [0, *(place + 1 for place in once[1:])]
 
 
-def test_gradients_are_asked_where_least_differences_fail(world: World) -> None:
+def test_what_a_place_may_hold(world: World, encoder: Encoder, gl: None) -> None:
+    """All assets that are likely enough beside the likeliest, that one first, where and as they are seen."""
+    with open_engine("opengl", world) as engine:
+        picture = engine.render(sampled(world, 7000)).rgb[0]
+        glance = Glance(encoder, picture)
+        first = glance.first(Judge(engine, world, Evidence(picture)).coarser(64))
+    heats = torch.zeros(1, len(world.assets))
+    heats[0, 3], heats[0, 1], heats[0, 2] = 0.9, 0.018 * 1.01, 0.018 * 0.99
+    glance.seen = replace(glance.seen[[0]], heat=heats.amax(1), assets=heats)
+    read = glance.readings(0)
+    assert read.asset.tolist() == [3, 1]
+    assert torch.allclose(read.translation[0, [0, 2]], first.translation[0, 0, [0, 2]], atol=1e-3)
+    assert glance.sure(0)
+    assert not glance.sure(4)
+    glance.seen = replace(glance.seen, heat=torch.tensor([0.4]))
+    assert not glance.sure(0)
+
+
+def test_gradients_are_asked_where_neither_differences_nor_another_reading_help(world: World) -> None:
     """An object that the picture shows elsewhere is out of reach; one that is right is not followed."""
     truth = sampled(world, 7000)
     wrong = replace(truth, translation=truth.translation + torch.tensor([0.2, 0.0, 0.1]))
     asked = []
 
-    def descended(fit: Fit) -> Fit:
+    def right(fit: Fit) -> Fit:
         asked.append(fit.total)
         return judge.fit(truth)
+
+    def useless(fit: Fit) -> Fit:
+        return fit
 
     with open_engine("software", world) as engine:
         judge = Judge(engine, world, Evidence(engine.render(truth).rgb[0]))
         search = Search(judge, Sketcher(world))
-        right = search._near(judge.fit(truth), descended)
+        best = search._near(judge.fit(truth), right, right)
         assert not asked
-        found = search._near(judge.fit(wrong), descended)
-    assert len(asked) == 1
-    assert found.total < right.total + 1.0
+        for reread, descended in ((right, useless), (useless, right)):
+            found = search._near(judge.fit(wrong), reread, descended)
+            assert found.total < best.total + 1.0
+    assert len(asked) == 2
+    assert asked[0] == asked[1]
 
 
 def _misread(seen: Sightings) -> Sightings:
