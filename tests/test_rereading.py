@@ -110,6 +110,13 @@ def test_nothing_is_added_to_what_is_right(seen: Seen) -> None:
     assert seen.first(seen.truth, {0: 0, 1: 1}).total == seen.right.total
 
 
+def test_one_more_object_must_save_its_price(seen: Seen) -> None:
+    alone = seen.judge.fit(seen.truth.without(0))
+    saved = alone.total - seen.right.total
+    assert seen.rereading._better(seen.right, alone, saved + 1.0) is alone
+    assert seen.rereading._better(seen.right, alone, saved - 1.0) is seen.right
+
+
 @pytest.mark.slow
 def test_another_asset_is_refined_before_it_is_judged(seen: Seen, world: World) -> None:
     seen.glance.places = {0: 0, 1: 1}
