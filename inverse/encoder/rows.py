@@ -22,4 +22,4 @@ class Rows:
         return self._map(lambda t: t.to(device))
 
     def _map(self: Self, change: Callable[[Any], Any]) -> Self:
-        return type(self)(*(change(getattr(self, f.name)) for f in fields(self)))  # type: ignore[arg-type]  # of dataclasses
+        return type(self)(*(change(getattr(self, f.name)) for f in fields(self)))  # type: ignore[arg-type]  # those who inherit are dataclasses
