@@ -10,6 +10,11 @@ from typing import Any
 
 import warp as wp
 
+# of kernels: their adjoints are other kernels, and CPUs fuse multiplications with additions as GPUs do
+OPTIONS = {
+    "enable_backward": False,
+    "cpu_compiler_flags": f"{wp.config.cpu_compiler_flags or '-march=native'} -ffp-contract=fast",
+}
 BLOCK = 256  # threads that a GPU runs together, unless a kernel says otherwise
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import warp as wp
 
+from render.compilation import OPTIONS
 from render.reading import reader
 
 
@@ -36,7 +37,7 @@ def kernels(real: Any, lanes: int) -> SimpleNamespace:
     @wp.func_native(f"{lane} = value;")
     def write_lanes(row: wp.array(dtype=real), i: wp.int32, value: vec): ...
 
-    @wp.kernel(module="unique", enable_backward=False)  # the blur is its own adjoint
+    @wp.kernel(module="unique", module_options=OPTIONS)  # the blur is its own adjoint
     def direct_columns(
         # in
         x: wp.array3d[real],
@@ -59,7 +60,7 @@ def kernels(real: Any, lanes: int) -> SimpleNamespace:
             k += 1
         write_lanes(y[n, row], margin + block * lanes, total)
 
-    @wp.kernel(module="unique", enable_backward=False)  # the blur is its own adjoint
+    @wp.kernel(module="unique", module_options=OPTIONS)  # the blur is its own adjoint
     def direct_rows(
         # in
         x: wp.array3d[real],  # rows with `reach` pixels of zeros on both sides
@@ -110,7 +111,7 @@ def recursion(real: Any, lines: int, lanes: int) -> SimpleNamespace:
     @wp.func_native(f"{each} row.data[i + l * apart + k] = value[l * {lanes} + k];")
     def write_lines(row: wp.array(dtype=real), i: wp.int32, apart: wp.int32, value: vec): ...
 
-    @wp.kernel(module="unique", enable_backward=False)  # the blur is its own adjoint
+    @wp.kernel(module="unique", module_options=OPTIONS)  # the blur is its own adjoint
     def recursive(
         # in
         x: wp.array2d[real],  # a picture in a row
@@ -181,7 +182,7 @@ def recursion_ahead(real: Any, ahead: int) -> SimpleNamespace:
         row: wp.array(dtype=real), i: wp.int32, step: wp.int32, count: wp.int32, some: pixels
     ): ...
 
-    @wp.kernel(module="unique", enable_backward=False)  # the blur is its own adjoint
+    @wp.kernel(module="unique", module_options=OPTIONS)  # the blur is its own adjoint
     def recursive(
         # in
         x: wp.array2d[real],  # a picture in a row

@@ -10,6 +10,7 @@ from typing import Any
 
 import warp as wp
 
+from render.compilation import OPTIONS
 from render.reading import adder, reader, writer
 
 
@@ -21,7 +22,7 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
     read_face, read_weights, write_values = reader(wp.int32), reader(wp.vec3), writer(row)
     add_values = adder(row)
 
-    @wp.kernel(module="unique", enable_backward=False)  # the adjoint is below
+    @wp.kernel(module="unique", module_options=OPTIONS)  # the adjoint is below
     def forward(
         # in
         values: wp.array[row],
@@ -64,7 +65,7 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
             write_values(colours, x, colour)
             x += 1
 
-    @wp.kernel(module="unique", enable_backward=False)  # this is the adjoint
+    @wp.kernel(module="unique", module_options=OPTIONS)  # this is the adjoint
     def backward(
         # in
         grad_image: wp.array3d[row],

@@ -13,9 +13,10 @@ round alike, one gets e and the other -e, and no pixel between them is lost.
 
 import warp as wp
 
+from render.compilation import OPTIONS
 from render.reading import reader, writer
 
-wp.set_module_options({"enable_backward": False})
+wp.set_module_options(OPTIONS)
 
 HUGE = wp.constant(1.0e30)
 LAST = wp.constant(0x7FFFFFFF)

@@ -9,6 +9,7 @@ from typing import Any
 
 import warp as wp
 
+from render.compilation import OPTIONS
 from render.reading import adder, reader, writer
 
 
@@ -22,7 +23,7 @@ def advection(c: SimpleNamespace, lanes: int) -> tuple[Any, Any]:
     read_vertex, read_face, add_vertex = reader(vec3), reader(wp.vec3i), adder(vec3)
     slopes, slope = slopes_of(c, lanes), slopes_of(c, 1)
 
-    @wp.kernel(module="unique", enable_backward=False)  # nothing to differentiate
+    @wp.kernel(module="unique", module_options=OPTIONS)  # nothing to differentiate
     def surfaces(
         # in
         mesh: Mesh,
@@ -169,7 +170,7 @@ def advection(c: SimpleNamespace, lanes: int) -> tuple[Any, Any]:
             spread(grad, base + corner[2], c, px, py, sum_c)
 
     # Arrays, not the structs: reading those in the innermost loop took half the time again.
-    @wp.kernel(module="unique", enable_backward=False)  # this is the adjoint
+    @wp.kernel(module="unique", module_options=OPTIONS)  # this is the adjoint
     def advect(
         # in
         vertices: wp.array[vec3],
@@ -274,12 +275,14 @@ def slopes_of(c: SimpleNamespace, lanes: int) -> Any:
         const real *z = inverse_depth.data + q;
         const real *here = reinterpret_cast<const real *>(image.data + q);
         const real *g = reinterpret_cast<const real *>(grad_image.data + i);
+        // beyond the border a pixel is its own neighbour, and differs from it in nothing
+        const real half_x = left && right ? 0.5 : 1.0, half_y = up && down ? 0.5 : 1.0;
         wp::vec_t<{2 * lanes}, real> f;
         for (int k = 0; k < count; ++k) {{
             const real reach = real({c.SAME_SURFACE}) * z[k];
             const auto shows = [&](int to) {{
                 const bool near = (face[k + to] == face[k]) | (wp::abs(z[k + to] - z[k]) < reach);
-                return (to != 0) & (own[k + to] == own[k]) & near;
+                return (own[k + to] == own[k]) & near;
             }};
             const auto change = [&](int to) {{
                 real sum = 0;
@@ -291,8 +294,8 @@ def slopes_of(c: SimpleNamespace, lanes: int) -> Any:
             const real to_l = change(left), to_r = change(right), to_u = change(up), to_d = change(down);
             const real x = (l ? to_l : real(0)) - (r ? to_r : real(0));
             const real y = (u ? to_u : real(0)) - (d ? to_d : real(0));
-            f[k] = (l & r) ? real(0.5) * x : x;
-            f[{lanes} + k] = (u & d) ? real(0.5) * y : y;
+            f[k] = (l & r) ? half_x * x : x;
+            f[{lanes} + k] = (u & d) ? half_y * y : y;
         }}
         return f;
     """)

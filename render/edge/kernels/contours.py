@@ -13,6 +13,8 @@ from typing import Any
 
 import warp as wp
 
+from render.compilation import OPTIONS
+
 
 def contours(c: SimpleNamespace) -> Any:
     """Build the kernel from `common`."""
@@ -88,7 +90,7 @@ def contours(c: SimpleNamespace) -> Any:
         )
         return wp.abs(nearest - z) <= z * real(SAME_DEPTH)
 
-    @wp.kernel(module="unique", enable_backward=False)  # this is the adjoint
+    @wp.kernel(module="unique", module_options=OPTIONS)  # this is the adjoint
     def kernel(
         # in
         mesh: Mesh,

@@ -9,6 +9,8 @@ from typing import Any
 
 import warp as wp
 
+from render.compilation import OPTIONS
+
 
 def crossings(c: SimpleNamespace) -> Any:
     """Build the kernel from `common`."""
@@ -87,7 +89,7 @@ def crossings(c: SimpleNamespace) -> Any:
         wp.atomic_add(grad_vertices, part, q.corners[1], turn(p, q.c, q.a) * direction)
         wp.atomic_add(grad_vertices, part, q.corners[2], turn(p, q.a, q.b) * direction)
 
-    @wp.kernel(module="unique", enable_backward=False)  # this is the adjoint
+    @wp.kernel(module="unique", module_options=OPTIONS)  # this is the adjoint
     def kernel(
         # in
         mesh: Mesh,
