@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import torch
@@ -93,8 +94,9 @@ class _Recorded:
     """What Warp makes of a launch on the CPU."""
 
     function: Any
-    bounds: Any  # type of the dimensions
+    bounds: Callable[[tuple[int, ...]], Any]  # of the dimensions
     arguments: Any  # type of all arguments together
+    structs: list[int]  # which of them are structs
     module: Any  # held, so that the function stays loaded
 
 
@@ -105,18 +107,21 @@ def _call(kernel: Any, dim: tuple[int, ...], values: list[Any]) -> None:
     """
     if 0 in dim:
         return
-    if kernel not in _recorded:
-        _recorded[kernel] = _record(kernel, dim, values)
-    r = _recorded[kernel]
-    arguments = r.arguments(*[v.__ctype__() if hasattr(v, "__ctype__") else v for v in values])
-    r.function(ctypes.byref(r.bounds(dim)), ctypes.byref(arguments))
+    r = _recorded.get(kernel)
+    if r is None:
+        r = _recorded[kernel] = _record(kernel, dim, values)
+    for i in r.structs:
+        values[i] = values[i].__ctype__()
+    r.function(ctypes.byref(r.bounds(dim)), ctypes.byref(r.arguments(*values)))
 
 
 def _record(kernel: Any, dim: tuple[int, ...], values: list[Any]) -> _Recorded:
     command = wp.launch(kernel, dim=dim, inputs=values, device="cpu", record_cmd=True)
     fields = [(f"argument_{i}", type(p)) for i, p in enumerate(command.params[1:])]
     arguments = type("Arguments", (ctypes.Structure,), {"_fields_": fields})
-    return _Recorded(command.hooks.forward, type(command.bounds), arguments, command.module_exec)
+    bounds = functools.lru_cache(maxsize=64)(type(command.bounds))
+    structs = [i for i, v in enumerate(values) if hasattr(v, "__ctype__")]
+    return _Recorded(command.hooks.forward, bounds, arguments, structs, command.module_exec)
 
 
 @functools.lru_cache(maxsize=64)
@@ -162,9 +167,20 @@ def part(index: int, parts: int, count: int) -> tuple[int, int]:
     return count * index // parts, count * (index + 1) // parts
 
 
+class _Positional(inspect.Signature):
+    """The signature of a function that is given all its arguments, in order: they are what they are."""
+
+    def bind(self, *args: Any, **_: Any) -> Any:
+        return SimpleNamespace(args=args, kwargs={}, apply_defaults=lambda: None)
+
+
 def signed(forward: Callable[..., T]) -> Callable[..., T]:
-    """Keep a function's signature with it: PyTorch else derives it at each call of an operator, for 20 us."""
-    forward.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]  # what inspect looks for
+    """Keep a function's signature with it, one that is quick.
+
+    At each call of an operator PyTorch else derives it, for 20 us, and sorts arguments by it, for as long.
+    """
+    signature = _Positional(list(inspect.signature(forward).parameters.values()))
+    forward.__signature__ = signature  # type: ignore[attr-defined]  # what inspect looks for
     return forward
 
 

@@ -27,7 +27,7 @@ def filtered_on_gpu(image: Tensor, sigma: float) -> Tensor:
     result = torch.empty_like(image)
     k = recursion_ahead(REAL[image.dtype], _AHEAD)
     load_unique(recursion_ahead.__module__, (k.recursive,), str(image.device), _BLOCK)
-    constants = _constants(k, sigma)
+    constants = _constants(k.vec4, k.mat44, sigma)
     given, out = (argument(x.view(len(x), -1)) for x in (image, result))
     rows = height * channels, [given, *constants, width, channels, channels, numbers]
     columns = numbers, [out, *constants, height, numbers, numbers, 0]
@@ -74,7 +74,7 @@ def _recursive(k: Any, x: Tensor, y: Tensor, sigma: float, *, items: int, places
     by_picture = pictures >= items  # what host threads share
     threads = min(max(pictures, items), thread_count(x.device, numbers=x.numel()))
     given, out = argument(x.view(pictures, -1)), argument(y.view(pictures, -1))
-    constants = [*_constants(k, sigma), *places]
+    constants = [*_constants(k.vec4, k.mat44, sigma), *places]
 
     def run(index: int) -> None:
         first, last = part(index, threads, pictures if by_picture else items)
@@ -85,13 +85,13 @@ def _recursive(k: Any, x: Tensor, y: Tensor, sigma: float, *, items: int, places
     in_threads(threads, run)
 
 
-def _constants(k: Any, sigma: float) -> list[Any]:
-    """The kernel's coefficients and its tail matrix."""
-    coefficients, tail = _coefficients(sigma)
-    return [k.vec4(*coefficients), k.mat44(*tail)]
-
-
 @functools.lru_cache(maxsize=256)
+def _constants(vec4: Any, mat44: Any, sigma: float) -> tuple[Any, Any]:
+    """The kernel's coefficients and its tail matrix, of its types."""
+    coefficients, tail = _coefficients(sigma)
+    return vec4(*coefficients), mat44(*tail)
+
+
 def _coefficients(sigma: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Coefficients c1, s1, c2, s2 of the recursion, and the rows of its tail matrix.
 
