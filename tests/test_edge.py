@@ -194,6 +194,22 @@ def test_pixels_one_at_a_time_as_on_a_gpu(run, monkeypatch):
         assert_close(gradient(*given, antialiased=antialiased), together, rtol=1e-9, atol=1e-9)
 
 
+def test_pixels_of_one_surface_need_no_marks():
+    """A strip of triangles alone, and beside one out of sight that makes it one surface of two."""
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(9, 3, generator=generator) * torch.tensor([24.0, 20.0, 1.0]) + 0.1
+    strip = [[i, i + 1, i + 2] for i in range(7)]
+    image, cotangent = torch.rand(2, 1, 20, 24, 3, generator=generator)
+    grads = []
+    for faces in (strip, [*strip, [9, 10, 11]]):
+        away = points.new_tensor([[FAR, 0.0, 1.0], [FAR, 1.0, 1.0], [FAR + 1.0, 0.0, 1.0]])
+        vertices, top = mesh([*points.tolist(), *away.tolist()], faces, torch.float32)
+        raster = seen(vertices, top, (20, 24))
+        assert 0.1 < (raster.face >= 0).float().mean() < 0.9
+        grads.append(gradient(image, vertices, top, raster, cotangent))
+    assert torch.equal(*grads)
+
+
 def test_finds_what_the_pixels_show_itself():
     vertices, top = random_triangles(2)
     image = torch.rand(1, 12, 16, 3).double()

@@ -140,12 +140,15 @@ def _grad_vertices(
     grad = vertices.new_zeros(1 if by_copy else threads, *vertices.shape)
     if image.numel() == 0 or len(top) == 0:
         return grad[0]
+    # then a pixel's face tells enough: whether there is one
+    alike = not antialiased and top.keep("alike", lambda: bool((top.group == top.group[0]).all()))
     loaded = (k.contours, k.crossings, k.surfaces, k.advection)
     load_unique(kernels.__module__, loaded, str(device))
     mesh = top.keep(k.contours, lambda: _mesh(k, top))
     placed = [argument(vertices, k.vec3), len(vertices) // copies]
     picture = _picture(k, image, grad_image, raster, antialiased)
-    surface = argument(torch.empty(raster.face.numel(), dtype=torch.int32, device=device))
+    shift = 31 if alike else 0
+    surface = picture[2] if alike else argument(torch.empty_like(raster.face.reshape(-1)))
     moving = [placed[0], mesh.faces, mesh.group, top.image_count, placed[1]]
     parts = shares(threads, batch, height, together=top.image_count if by_copy else 1)
     span = 1 if image.is_cuda else width
@@ -169,10 +172,11 @@ def _grad_vertices(
         if top.instance_count > 1:
             inputs = [mesh, *placed, *picture, *here]
             launch(k.crossings, s.pixels(width, span), inputs=inputs, outputs=out, device=device)
-        inputs = [*moving, *picture, surface, run, *here[1:]]
+        inputs = [*moving, *picture, surface, shift, run, *here[1:]]
         launch(k.advection, s.pixels(width, run), inputs=inputs, outputs=out, device=device)
 
-    in_threads(threads, mark)
+    if not alike:
+        in_threads(threads, mark)
     in_threads(threads, differentiate)
     return grad.sum(0) if len(grad) > 1 else grad[0]
 

@@ -118,7 +118,7 @@ def advection(c: SimpleNamespace, lanes: int) -> tuple[Any, Any]:
         right = wp.where(qx + 1 < width, 1, 0)
         up = wp.where(qy > 0, -width, 0)
         down = wp.where(qy + 1 < height, width, 0)
-        return slope(face_id, surface, inverse_depth, image, grad_image, i, q, 1, left, right, up, down)
+        return slope(face_id, surface, 0, inverse_depth, image, grad_image, i, q, 1, left, right, up, down)
 
     @wp.func
     def spread(grad: wp.array[vec3], i: wp.int32, v: vec3, px: real, py: real, force: vec3):
@@ -186,6 +186,7 @@ def advection(c: SimpleNamespace, lanes: int) -> tuple[Any, Any]:
         grad_image: wp.array[colour],
         antialiased: wp.bool,
         surface: wp.array[wp.int32],
+        shift: wp.int32,
         span: wp.int32,  # pixels per work item: the width on a CPU, few on a GPU
         first_image: wp.int32,
         first_row: wp.int32,
@@ -219,7 +220,19 @@ def advection(c: SimpleNamespace, lanes: int) -> tuple[Any, Any]:
             right = wp.where(x + 1 < width, 1, 0)
             count = wp.where(left * right == 0, 1, wp.min(lanes, width - 1 - x))  # all have both
             block = slopes(
-                face_id, surface, inverse_depth, image, grad_image, first, first, count, left, right, up, down
+                face_id,
+                surface,
+                shift,
+                inverse_depth,
+                image,
+                grad_image,
+                first,
+                first,
+                count,
+                left,
+                right,
+                up,
+                down,
             )
             k = wp.where(antialiased, 0, count)
             while k < count:
@@ -263,6 +276,7 @@ def slopes_of(c: SimpleNamespace, lanes: int) -> Any:
 
     Pixels i + k give the cotangent, pixels q + k the slopes, k < count. `left`, `right`, `up`, `down` lead to
     their neighbours, or are 0 at the picture's border. What does not show the same surface does not count.
+    `surface` may be `face_id` where all faces are of one surface: with a `shift` of 31, only its signs tell.
     """
     real, colour = c.real, c.colour
     vec = wp.types.vector(length=2 * lanes, dtype=real)
@@ -282,7 +296,7 @@ def slopes_of(c: SimpleNamespace, lanes: int) -> Any:
             const real reach = real({c.SAME_SURFACE}) * z[k];
             const auto shows = [&](int to) {{
                 const bool near = (face[k + to] == face[k]) | (wp::abs(z[k + to] - z[k]) < reach);
-                return (own[k + to] == own[k]) & near;
+                return (((own[k + to] ^ own[k]) >> shift) == 0) & near;
             }};
             const auto change = [&](int to) {{
                 real sum = 0;
@@ -302,6 +316,7 @@ def slopes_of(c: SimpleNamespace, lanes: int) -> Any:
     def slopes(
         face_id: wp.array[wp.int32],
         surface: wp.array[wp.int32],
+        shift: wp.int32,
         inverse_depth: wp.array[real],
         image: wp.array[colour],
         grad_image: wp.array[colour],
