@@ -135,6 +135,8 @@ class Train:
     Interrupted, the same command goes on."""
     pictures: Annotated[int | None, arg(metavar="N")] = None
     """Pictures to be seen; when left out 200000 (surrogate), 240000 (encoder), 120000 (closeup)."""
+    batch: Annotated[int | None, arg(metavar="N")] = None
+    """Pictures of a step; when left out 16 (surrogate), 32 (encoder and closeup; on a GPU 128)."""
     by: _Name = "labels"
     """What an encoder learns from: labels, surrogate or manual, which are gradients of pictures alone."""
     start: Annotated[Path | None, arg(metavar="WEIGHTS")] = None

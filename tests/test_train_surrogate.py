@@ -169,6 +169,7 @@ def test_killed_at_any_moment_the_command_goes_on(tmp_path):
             "there is no network 'surogate', only surrogate, encoder, closeup; did you mean 'surrogate'?",
         ),
         ("surrogate cube --pictures 0", "--pictures must be at least 1, got 0"),
+        ("surrogate cube --batch 0", "--batch must be at least 1, got 0"),
         ("surrogate cube --workers 0", "--workers must be at least 1, got 0"),
         ("surrogate nowhere", "no world called 'nowhere'"),
         ("encoder cube --size 64", "--size goes with the surrogate"),

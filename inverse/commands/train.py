@@ -22,7 +22,7 @@ def train_network(command: cli.Train) -> int:
     check_name("network", command.network, tuple(trainers))
     checked(check_engine, command.engine)
     check_device(command.device)
-    for option in ("pictures", "workers"):
+    for option in ("pictures", "batch", "workers"):
         value = getattr(command, option)
         if value is not None and value < 1:
             raise UsageError(f"--{option} must be at least 1, got {value}")
@@ -45,7 +45,9 @@ def _train_surrogate(command: cli.Train, world: World, folder: Path) -> tuple["T
         raise UsageError("--start and --by go with an encoder, not with a surrogate")
     size = picture_size(world.empty(), command.size or 64)
     pictures = command.pictures or 200_000
-    settings = TrainingSettings(pictures, batch=16, rate=3e-3, **_common(command, size, pictures))
+    settings = TrainingSettings(
+        pictures, batch=command.batch or 16, rate=3e-3, **_common(command, size, pictures)
+    )
     return train_surrogate(world, folder, settings, command=_typed(), device=command.device, progress=True)
 
 
@@ -94,7 +96,7 @@ def _looking(command: cli.Train, world: World, pictures: int) -> "TrainingSettin
     pictures = command.pictures or pictures
     return TrainingSettings(
         pictures,
-        batch=128 if command.device == "cuda" else 32,
+        batch=command.batch or (128 if command.device == "cuda" else 32),
         weight_decay=1e-3,
         clip=5.0,
         **_common(command, encoder_size(world), pictures),

@@ -25,7 +25,7 @@ from scenes import World, stack
 from scenes.weights import read_weights
 
 TEACHERS = ("labels", "surrogate", "manual")
-_HALVED = 0.5  # share of the budget in which pictures are half as large, which costs a fourth
+_HALVED = 0.25  # share of the budget in which pictures are half as large, which costs a fourth
 _THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 _ALONE = 0.3  # share of the budget before pictures without labels join
 _BLURS = ((0.0, 1.0), (1.5, 2.0), (4.0, 4.0))  # widths [px at 64 px] of the picture loss, and their weights
