@@ -98,8 +98,8 @@ def work(operator: str, scene: Ball) -> Work:
 # picture, blurred picture, error; two passes each way read and write 12; means and gradients
 _BLUR = (192.0, 150.0, 72.0)
 # keys cleared, drawn, read 28; face, depth, weights 20 + 16; picture 12; error 24; two passes of blur 48;
-# loss 24; its gradient 24; colours' gradients 28; advection 44
-_EDGE = (268.0, 300.0, 96.0)
+# loss 24; its gradient 24; colours' gradients 28; advection 36
+_EDGE = (260.0, 300.0, 96.0)
 # state and colour cleared 24; finished 52; loss and gradient 60; prepared 44; read by faces 28
 _SOFT = (208.0, 100.0, 96.0)
 # two layers of five channels, each: keys and raster 48; colour and depth 48; put together 60; blur 80, back
