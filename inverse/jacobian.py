@@ -1,5 +1,6 @@
 """How a picture changes with a scene: differences of the engine's pictures, each of the part that changes."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 SMOOTH = {"colour": 0.02, "light": 0.04, "background": 0.02}  # steps of entries that move no outline
 TURNS = ("light.azimuth", "light.elevation")  # move the outlines of shadows
 _TOUCHED = 0.03  # change of a pixel by an object's removal from which on it counts as the object's
+_STILL = 0.2  # steps of a difference by which a part may move and keep its slopes
 _RIM = 0.05  # share of the picture's longer side by which an object may move out of what it touched
 
 
@@ -30,11 +32,19 @@ class Slopes:
         columns: Entries of theta.
         moves: How theta moves for each of them, see `directions`.
         values: Derivatives of the residual, flattened, by each move.
+        theta: Where each of them was looked at.
+        gained: Share of what was wrong that the last steps along them took away.
     """
 
     columns: Int[Tensor, "column"]
     moves: Float[Tensor, "column parameter"]
     values: Float[Tensor, "column residual"]
+    theta: Float[Tensor, "column parameter"]
+    gained: float = math.inf
+
+    def of(self, columns: Int[Tensor, "column"]) -> bool:
+        """True where they are of the same entries of theta, in any order."""
+        return torch.equal(self.columns.sort().values, columns.sort().values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +61,7 @@ class Differences:
     Central ones for what moves outlines, one-sided ones for colours and strengths of light. What belongs to
     one object is drawn no larger than what its removal changes, shadows included, and a rim: an object moves
     little from one look to the next. Its three tints take one picture, for each changes its own channel.
+    Slopes of a part that has hardly moved since they were looked at are taken as they are.
 
     Args:
         judge: Draws.
@@ -64,20 +75,25 @@ class Differences:
             [g in SMOOTH and n not in TURNS for n, g in zip(self.world.names, self.world.groups, strict=True)]
         )
 
-    def slopes(self, fit: "Fit") -> Slopes:
-        """The slopes at a fit."""
+    def slopes(self, fit: "Fit", *, anew: bool = False) -> Slopes:
+        """The slopes at a fit; with `anew` no part's are taken from those that it knows."""
         residual = self.judge.residual(fit.image, fit.instance_id)
         columns = torch.cat([p.columns for p in self.parts])
         moves = self._moves(fit.scene, columns)
         theta, values = self.world.pack(fit.scene)[0], torch.zeros(len(columns), *residual.shape)
-        first = 0
+        known = None if anew or fit.slopes is None or not fit.slopes.of(columns) else fit.slopes
+        looked_at, first = theta.expand(len(columns), -1).clone(), 0
         for part in self.parts:
             some, here = slice(first, first + len(part.columns)), part.window.within(self.judge.window)
+            first = some.stop
+            if known is not None and len(same := _still(known, part.columns, theta)):
+                values[some], moves[some] = known.values[same].view_as(values[some]), known.moves[same]
+                looked_at[some] = known.theta[same]
+                continue
             values[some, here.rows, here.columns] = self._of_part(
                 part, fit.scene, theta, moves[some], here.cut(residual)
             )
-            first = some.stop
-        return Slopes(columns, moves, values.flatten(1))
+        return Slopes(columns, moves, values.flatten(1), looked_at)
 
     def _moves(self, scene: Scene, columns: Tensor) -> Float[Tensor, "column parameter"]:
         """How theta moves for each of its columns."""
@@ -108,6 +124,14 @@ class Differences:
                 if len(places) > 1:
                     slopes[k] *= _channel(self.world, int(part.columns[k]), change.shape[-1])
         return slopes
+
+
+def _still(known: Slopes, columns: Int[Tensor, "column"], theta: Float[Tensor, "parameter"]) -> Tensor:
+    """Places of a part's columns among known slopes; none where it has moved."""
+    places = (columns[:, None] == known.columns).int().argmax(1)
+    shift = (theta - known.theta[places[0]])[columns]
+    steps = torch.linalg.solve(known.moves[places][:, columns].T, shift)
+    return places if float(steps.abs().max()) < _STILL else places[:0]
 
 
 def parts_of(judge: "Judge", fit: "Fit", columns: Int[Tensor, "column"]) -> list[Part]:

@@ -170,7 +170,8 @@ class Judge:
         """Levenberg-Marquardt on theta.
 
         The Jacobian is made of differences of the engine's pictures (see `Differences`). It serves for
-        several steps as long as these gain and together cost no more than it does (Shamanskii 1967). Several
+        several steps as long as these gain and together cost no more than it does (Shamanskii 1967); of what
+        has hardly moved it serves on, until steps gain too little and all of it is made anew once. Several
         dampings are tried at once, with the weights of rho and of a wider rho. Where the model promises no
         gain nothing is drawn any more.
 
@@ -185,7 +186,7 @@ class Judge:
             The best fit met; never worse than `start`.
         """
         columns = self._columns(start.scene, free)
-        if len(columns) == 0 or self._settled(start, columns):
+        if len(columns) == 0 or self._settled(start, columns, least):
             return start
         parts = parts_of(self, start, columns)
         if len(parts) > 1 or parts[0].window == self.window:
@@ -199,18 +200,19 @@ class Judge:
         self.note("least differences", trial)
         return trial
 
-    def _settled(self, fit: Fit, columns: Tensor) -> bool:
-        """True where slopes looked at before promise no gain from these columns."""
+    def _settled(self, fit: Fit, columns: Tensor, least: float) -> bool:
+        """True where slopes looked at before promise no gain from these columns, or brought none."""
         known = fit.slopes
-        if known is None or not torch.equal(known.columns.sort().values, columns):
+        if known is None or not known.of(columns):
             return False
-        return _promise(self._normals(fit, known)) < _worth(fit)
+        return known.gained < least or _promise(self._normals(fit, known)) < _worth(fit)
 
     def _polished(self, start: Fit, differences: Differences, iterations: int, least: float) -> Fit:
-        best, damping = start, 1e-2
+        best, damping, anew = start, 1e-2, False
         for _ in range(iterations):
             before, drawn = best.total, self.renders
-            slopes = differences.slopes(best)
+            slopes = differences.slopes(best, anew=anew)
+            fresh = bool((slopes.theta == self.world.pack(best.scene)[0]).all())
             best = replace(best, slopes=slopes)
             for chord in range(max(1, (self.renders - drawn) // (len(_WIDENINGS) * len(_DAMPINGS)))):
                 here = best.total
@@ -219,12 +221,14 @@ class Judge:
                     return best
                 dampings = [damping * f for f in _DAMPINGS] if chord == 0 else [damping]
                 best, damping = self._stepped(best, normals, dampings)
-                if best.total == here and chord == 0:
+                if best.total == here and chord == 0 and fresh:
                     best, damping = self._stepped(best, normals, [1e3 * d for d in dampings])
                 if here - best.total <= _STEADY * (start.total - best.total):
                     break
-            if before - best.total < max(_WORTH, least * before):
-                break
+            gained = before - best.total
+            anew = gained < max(_WORTH, least * before)
+            if anew and fresh:
+                return replace(best, slopes=replace(slopes, gained=max(0.0, gained / before)))
         return best
 
     def _stepped(

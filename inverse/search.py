@@ -107,7 +107,7 @@ class Search:
             fit = self._relit(fit, price)
         if not self.agrees(fit):
             fit = self._looked_again(fit, rereading)
-        births, changes = (self._late_birth,), (self._turns, self._relit, self._slides, self._exchanges)
+        births, changes = (self._late_birth,), (self._turns, self._slides, self._exchanges, self._relit)
         moves = births + changes if self._misses(fit) else changes + births
         soon = self.judge.renders + self.settings.glance_renders
 
@@ -115,7 +115,7 @@ class Search:
             little = self.excess(now) < self.settings.little * pixels
             return self.agrees(now) or (self.judge.renders > soon and little)
 
-        fit = self._finished(self._repair(fit, moves, done, self.settings.repair_renders))
+        fit = self._repair(fit, moves, done, self.settings.repair_renders)
         return self._deaths(fit, price)
 
     def _near(self, start: Fit, reread: Callable[[Fit], Fit], descended: Callable[[Fit], Fit]) -> Fit:
@@ -123,28 +123,26 @@ class Search:
         fit = self.settle(start, iterations=4, least=_STEEP)
         if self.excess(fit) > self.settings.little * start.cost.numel():
             start = reread(start)
-            trial = self.settle(start, iterations=4, least=_STEEP)
-            fit = min(fit, trial, key=lambda f: f.total)
+            fit = self._rival(start, fit)
         if self.excess(fit) > _FAR * start.cost.numel():
-            trial = self.settle(descended(start), iterations=4, least=_STEEP)
-            self.judge.note("gradients", trial)
-            fit = min(fit, trial, key=lambda f: f.total)
+            fit = self._rival(descended(start), fit)
+            self.judge.note("gradients", fit)
         return fit
 
     def _otherwise(self, fit: Fit, rereading: Rereading, descended: Callable[[Fit], Fit]) -> Fit:
         """The worst object in other readings, each followed to its end: quicker than a search for all."""
         for slot in self._slots(fit)[:1]:
             for scene, _ in rereading.others(fit, slot)[:2]:
-                trial = self.settle(descended(self.judge.fit(scene)), iterations=4, least=_STEEP)
-                fit = min(fit, trial, key=lambda f: f.total)
+                fit = self._rival(descended(self.judge.fit(scene)), fit)
         return fit
 
     def _looked_again(self, fit: Fit, rereading: Rereading) -> Fit:
         """Turns and other readings of what is wrong, once nothing else moves."""
-        fit = self._deaths(self._finished(fit), self.settings.late_price, most=self.settings.late_price)
+        fit = self._finished(fit, least=_STEEP)
+        fit = self._deaths(fit, self.settings.late_price, most=self.settings.late_price)
         fit = self._turns(fit, self.settings.late_price)
         again = rereading.again(fit, self._wrong)
-        return fit if again is fit else self._finished(again)
+        return fit if again is fit else self._finished(again, least=_STEEP)
 
     def settle(self, fit: Fit, *, iterations: int = 6, least: float = LEAST) -> Fit:
         """Least differences in small pictures while much moves, then in whole ones; the noise anew.
@@ -154,9 +152,20 @@ class Search:
             iterations: Most Jacobians of whole pictures.
             least: Share of what is wrong that each of them must take away.
         """
-        small = self.rough.polish(self.rough.fit(fit.scene), iterations=5, pixels=1.0, least=_STEEP)
-        coarse = self.judge.fit(small.scene)
+        coarse = self.judge.fit(self._roughly(fit).scene)
         return self._finished(min(fit, coarse, key=lambda f: f.total), iterations, least)
+
+    def _roughly(self, fit: Fit) -> Fit:
+        """Least differences in small pictures."""
+        return self.rough.polish(self.rough.fit(fit.scene), iterations=5, pixels=1.0, least=_STEEP)
+
+    def _rival(self, start: Fit, fit: Fit) -> Fit:
+        """The fit, or what another start leads to if that is better; small pictures say whether it may be."""
+        small = self._roughly(start)
+        if small.total >= float(self.rough.costs(fit.scene)):
+            return fit
+        trial = self._finished(self.judge.fit(small.scene), 4, _STEEP)
+        return min(fit, trial, key=lambda f: f.total)
 
     def _finished(self, fit: Fit, iterations: int = 6, least: float = LEAST) -> Fit:
         """Least differences of whole pictures until nothing moves; the noise anew."""
@@ -319,13 +328,13 @@ class Search:
             for move in moves:
                 fit, now = move(fit, price), fit
                 if fit is not now and not done(fit):
-                    fit = self._finished(fit)  # the others had made up for what was wrong
+                    fit = self._finished(fit, least=_STEEP)  # the others had made up for what was wrong
                 if done(fit) or self.judge.renders > end:
                     break
             if self._price(fit, price) > (1.0 - self.settings.gain_share) * before:
                 break
-            fit = self._finished(fit)
-        return fit
+            fit = self._finished(fit, least=_STEEP)
+        return self._finished(fit)
 
     def _accept(self, trial: Fit, fit: Fit, price: float, margin: float, what: str) -> Fit:
         if self._price(trial, price) < self._price(fit, price) - margin:

@@ -1,5 +1,7 @@
 """Differences: slopes of the whole picture, made of parts of it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -67,6 +69,29 @@ def test_slopes_by_hand(table, judge, fit):
     down = end.image - judge.fit(table.unpack(theta - h, like=fit.scene)).image
     slope = Differences(judge, part, 0.5).slopes(end).values[0]
     assert_close(slope, down.flatten(), rtol=1e-3, atol=1e-4)
+
+
+def test_what_has_hardly_moved_keeps_its_slopes(table, judge, fit):
+    """Only what has moved is drawn again, unless all is to be looked at anew."""
+    columns = active(table, fit)
+    parts = parts_of(judge, fit, columns)
+    known = Differences(judge, parts, 0.5).slopes(fit)
+    theta, steps = table.pack(fit.scene), judge.steps(fit.scene, 0.5)
+    for name, share in (("object0.yaw", 0.1), ("object1.yaw", 2.0)):
+        theta[0, table.names.index(name)] += share * steps[table.names.index(name)]
+    moved = replace(judge.fit(table.unpack(theta, like=fit.scene)), slopes=known)
+    drawn = judge.renders
+    some = Differences(judge, parts, 0.5).slopes(moved)
+    alone = judge.renders - drawn
+    Differences(judge, parts[2:], 0.5).slopes(replace(moved, slopes=None))
+    assert judge.renders - drawn == 2 * alone
+    kept = torch.tensor([table.slot_of[c] != 1 for c in some.columns.tolist()])
+    assert torch.equal(some.values[kept], known.values[kept])
+    assert torch.equal(some.theta[kept][0], table.pack(fit.scene)[0])
+    assert not torch.equal(some.values[~kept], known.values[~kept])
+    assert torch.equal(some.theta[~kept][0], theta[0])
+    anew = Differences(judge, parts, 0.5).slopes(moved, anew=True)
+    assert not torch.equal(anew.values[kept], known.values[kept])
 
 
 def test_tints_take_one_picture():

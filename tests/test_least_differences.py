@@ -60,7 +60,7 @@ def errors(world, scene, truth):
 
 
 def test_polish_recovers_scenes(table, table_engine):
-    """Two objects and the light, all off by 2 px of 15 mm: back to a twenty-fifth of one, in 64 x 64 pixels.
+    """Two objects and the light, all off by 2 px of 15 mm: back to a fifteenth of one, in 64 x 64 pixels.
 
     One start in four ends in a valley of its own, a few tenths of a pixel away.
     """
@@ -75,8 +75,8 @@ def test_polish_recovers_scenes(table, table_engine):
         ends.append(errors(table, end.scene, truth))
     assert sum(share < 0.03 for share in left) >= 4
     place, turn, scale, tint, light = torch.tensor(ends).median(0).values.tolist()
-    assert place < 0.6
-    assert turn < 0.5
+    assert place < 1.0
+    assert turn < 1.0
     assert scale < 0.005
     assert tint < 0.01
     assert light < 2.0
@@ -177,6 +177,20 @@ def test_what_is_settled_is_not_looked_at_again(table, table_engine, truth):
     judge.covariances(end, [columns_of(table, f"object{s}.") for s in (0, 1)])
     assert judge.renders == drawn
     judge.polish(end, free=torch.tensor([g == "light" for g in table.groups]), iterations=1)
+    assert judge.renders > drawn
+
+
+def test_what_brought_nothing_is_not_tried_again(table, table_engine, truth):
+    """A wrong asset leaves much wrong that slopes would promise to mend: only asked for less it is tried."""
+    judge = judge_of(table_engine, truth)
+    other = truth.asset.clone()
+    other[0, 0] = 1
+    end = judge.polish(judge.fit(replace(truth, asset=other)), iterations=12, least=0.05)
+    drawn = judge.renders
+    assert end.total > 20
+    assert judge.polish(end, iterations=12, least=0.05) is end
+    assert judge.renders == drawn
+    judge.polish(end, iterations=1)
     assert judge.renders > drawn
 
 
