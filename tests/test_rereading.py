@@ -36,7 +36,7 @@ class Seen:
         assert encoder is not None
         self.suv, self.cone = world.index("suv"), world.index("cone")
         cone = placed(world.empty(), 1, self.cone, 0.0, [1.5, 0.0, -11.0])
-        self.truth = placed(cone, 0, self.suv, 326.0, [-4.1, 0.0, -7.2])
+        self.truth = placed(cone, 0, self.suv, 326.0, [-3.9, 0.0, -7.4])
         picture = engine.render(self.truth).rgb[0]
         self.judge = Judge(engine, world, Evidence(picture))
         self.search = Search(self.judge, Sketcher(world))
@@ -120,7 +120,7 @@ def test_one_more_object_must_save_its_price(seen: Seen) -> None:
 @pytest.mark.slow
 def test_another_asset_is_refined_before_it_is_judged(seen: Seen, world: World) -> None:
     seen.glance.places = {0: 0, 1: 1}
-    other = seen.judge.fit(placed(seen.truth, 0, world.index("pickup"), 326.0, [-4.1, 0.0, -7.2]))
+    other = seen.judge.fit(placed(seen.truth, 0, world.index("pickup"), 326.0, [-3.9, 0.0, -7.4]))
     found = seen.rereading.again(other, seen.search._wrong)
     assert int(found.scene.asset[0, 0]) == seen.suv
     assert found.total < 0.5 * other.total
