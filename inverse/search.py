@@ -88,7 +88,7 @@ class Search:
         """The best set of objects found from `fit`, a scene that is about right.
 
         Only places where the picture contradicts it are looked at again: what the encoder held possible comes
-        first, then turns, another light, slides, and candidates of the bank.
+        first, then turns, slides, candidates of the bank, and another light.
 
         Args:
             fit: Where to begin.
