@@ -2,12 +2,10 @@
 
 import ctypes
 import functools
-import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch._C._functorch as functorch  # no public way tells wrapped tensors
@@ -17,8 +15,6 @@ from torch import Tensor
 from render.compilation import BLOCK, start
 
 start()  # wp.from_torch as a process's first Warp call fails without it
-
-T = TypeVar("T")
 
 REAL = {torch.float32: wp.float32, torch.float64: wp.float64}
 _ARRAY: Any = type(wp.from_torch(torch.empty(1), return_ctype=True))
@@ -167,21 +163,18 @@ def part(index: int, parts: int, count: int) -> tuple[int, int]:
     return count * index // parts, count * (index + 1) // parts
 
 
-class _Positional(inspect.Signature):
-    """The signature of a function that is given all its arguments, in order: they are what they are."""
+class Function(torch.autograd.Function):
+    """PyTorch's, applied quickly: where no transform of `torch.func` runs, nothing is asked of signatures.
 
-    def bind(self, *args: Any, **_: Any) -> Any:
-        return SimpleNamespace(args=args, kwargs={}, apply_defaults=lambda: None)
-
-
-def signed(forward: Callable[..., T]) -> Callable[..., T]:
-    """Keep a function's signature with it, one that is quick.
-
-    At each call of an operator PyTorch else derives it, for 20 us, and sorts arguments by it, for as long.
+    Asking takes longer than a kernel does on a small picture. Arguments come in order, all of them.
     """
-    signature = _Positional(list(inspect.signature(forward).parameters.values()))
-    forward.__signature__ = signature  # type: ignore[attr-defined]  # what inspect looks for
-    return forward
+
+    @classmethod
+    def apply(cls, *inputs: Any) -> Any:
+        """Run `forward` and remember what its backward pass needs."""
+        transformed = torch._C._are_functorch_transforms_active()
+        above: Any = super() if transformed else super(torch.autograd.Function, cls)
+        return above.apply(*inputs)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from render.blur.kernels import kernels
 from render.blur.recursive import filtered, lanes_of
 from render.compilation import load_unique
-from render.launch import REAL, argument, in_threads, launch, shares, signed, thread_count
+from render.launch import REAL, Function, argument, in_threads, launch, shares, thread_count
 
 # no public way tells; PyTorch before 2.6 has none, and the graph then counts as kept
 _graph_is_kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
@@ -84,11 +84,10 @@ def blurred_squared_error(
     return error
 
 
-class _Blur(torch.autograd.Function):
+class _Blur(Function):
     """y = G x. G is symmetric, so the backward pass is the same blur."""
 
     @staticmethod
-    @signed
     def forward(image: Tensor, sigma: float) -> Tensor:
         return _blur(image, sigma)
 
@@ -105,11 +104,10 @@ class _Blur(torch.autograd.Function):
         )
 
 
-class _BlurredError(torch.autograd.Function):
+class _BlurredError(Function):
     """mean(d * G d) per image, d = image - target; its gradient is 2 G d over the count, which is kept."""
 
     @staticmethod
-    @signed
     def forward(image: Tensor, target: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         difference = image - target
         blurred = _blur(difference, sigma) if sigma > 0.0 and difference.numel() else difference

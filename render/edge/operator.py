@@ -12,13 +12,13 @@ from render.compilation import load_unique
 from render.edge.kernels import kernels
 from render.launch import (
     REAL,
+    Function,
     argument,
     in_threads,
     launch,
     part,
     run_length,
     shares,
-    signed,
     thread_count,
     view,
 )
@@ -89,11 +89,10 @@ def edge_gradient(
     return _EdgeGradient.apply(image.contiguous(), flat.contiguous(), triangles, copies, raster, antialiased)
 
 
-class _EdgeGradient(torch.autograd.Function):
+class _EdgeGradient(Function):
     """Identity in the image; contours and advection in the vertices."""
 
     @staticmethod
-    @signed
     def forward(
         image: Tensor, vertices: Tensor, triangles: Triangles, copies: int, raster: Raster, antialiased: bool
     ) -> Tensor:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 import warp as wp
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -11,7 +10,17 @@ from torch.autograd.function import once_differentiable
 from render.attributes import Attributes, Carried, Texture, carried
 from render.compilation import load_unique
 from render.interpolate.kernels import kernels
-from render.launch import REAL, Share, argument, in_threads, launch, run_length, shares, signed, thread_count
+from render.launch import (
+    REAL,
+    Function,
+    Share,
+    argument,
+    in_threads,
+    launch,
+    run_length,
+    shares,
+    thread_count,
+)
 from render.raster import Raster
 from render.triangles import Triangles, packed
 
@@ -54,11 +63,10 @@ def interpolate(
     return _Interpolate.apply(given.values, given, triangles.image_count, copies, raster)
 
 
-class _Interpolate(torch.autograd.Function):
+class _Interpolate(Function):
     """c = sum b_k a_k, linear in the attributes."""
 
     @staticmethod
-    @signed
     def forward(values: Tensor, given: Carried, images_per_copy: int, copies: int, raster: Raster) -> Tensor:
         image = values.new_empty(*raster.face.shape, values.shape[1])
         k = _loaded(image)

@@ -15,7 +15,7 @@ from render.checks import check_positive
 from render.compilation import load_unique
 from render.edge import edge_gradient
 from render.interpolate import interpolate
-from render.launch import REAL, Share, in_threads, launch, shares, thread_count, view
+from render.launch import REAL, Function, Share, in_threads, launch, shares, thread_count, view
 from render.layers.kernels import kernels
 from render.raster import rasterize
 from render.triangles import Triangles, packed
@@ -131,7 +131,7 @@ def soft_over(
     return _Over.apply(layers.contiguous(), behind.contiguous(), 1.0 / max(gamma, _LEAST_GAMMA))
 
 
-class _Over(torch.autograd.Function):
+class _Over(Function):
     """The soft "over". Saves its inputs and alpha; the backward pass recomputes all else."""
 
     @staticmethod

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from render.compilation import load
 from render.geometry import Geometry
-from render.launch import in_threads, launch, part, thread_count, view
+from render.launch import Function, in_threads, launch, part, thread_count, view
 from render.raster import Raster
 from render.shading import kernels as k
 from render.shading.textures import textures
@@ -67,7 +67,7 @@ def shade(
     return _Shade.apply(geometry, raster, world, *_inputs(geometry, scene))
 
 
-class _Shade(torch.autograd.Function):
+class _Shade(Function):
     """Linear colours. Saves its inputs only; the backward pass shades again."""
 
     @staticmethod

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from render.attributes import Attributes, background_rows, carried
 from render.checks import check_positive
 from render.compilation import load_unique
-from render.launch import REAL, in_threads, launch, part, thread_count, view
+from render.launch import REAL, Function, in_threads, launch, part, thread_count, view
 from render.soft.kernels import kernels
 from render.triangles import Triangles, packed
 
@@ -145,7 +145,7 @@ class _Settings:
         return self.copies * self.triangles.image_count
 
 
-class _Soft(torch.autograd.Function):
+class _Soft(Function):
     """Colour and alpha. Saves its inputs, the colour, 3 numbers per pixel; the backward pass recomputes."""
 
     @staticmethod
