@@ -6,8 +6,8 @@ Pictures are seen as rows of numbers, a row's pixels and their channels one afte
 Direct: y[n] = sum of weights[k] x[n + k - reach].
 
 Recursive (Young, van Vliet): two sections of second order, one after the other, with zero initial state,
-    d1[n] = c1 d1[n-1] + s1 (x[n] - u1[n-1]),        u1[n] = u1[n-1] + d1[n]
-    d2[n] = c2 d2[n-1] + s2 (u1[n] - u2[n-1]),       u2[n] = u2[n-1] + d2[n]
+    d1[n] = c1 d1[n-1] + x[n] - u1[n-1],        u1[n] = u1[n-1] + s1 d1[n]
+    d2[n] = c2 d2[n-1] + u1[n] - u2[n-1],       u2[n] = u2[n-1] + s2 d2[n]
 forwards, u2 = F x, then the same backwards, y = F^T u2: so y = F^T F x, the blur is symmetric and its own
 adjoint. In steps d towards the input, little is lost to rounding, as would be in four lags of the result.
 u2 does not end with the image: what its tail beyond the last pixel gives back is linear in the last u1, d1,
@@ -94,8 +94,8 @@ def recursion(real: Any, lines: int, lanes: int) -> SimpleNamespace:
         lines: How many lines a work item filters side by side: one alone waits for its own last result.
         lanes: How many neighbouring numbers of each.
     """
-    # short vectors are taken apart by compilers into numbers, longer ones kept in vector registers
-    held = lanes if lines == 1 else max(32, lines * lanes)
+    # vectors of fewer than 32 numbers are taken apart by compilers, longer ones kept in vector registers
+    held = max(32, lines * lanes) if lines * lanes > 3 else lines * lanes
     vec = wp.types.vector(length=held, dtype=real)
     vec4 = wp.types.vector(length=4, dtype=real)
     mat44 = wp.types.matrix(shape=(4, 4), dtype=real)
@@ -136,10 +136,10 @@ def recursion(real: Any, lines: int, lanes: int) -> SimpleNamespace:
         u2 = vec()
         d2 = vec()
         while n < count:
-            d1 = c[0] * d1 + c[1] * (read_lines(source, i, apart) - u1)
-            u1 += d1
-            d2 = c[2] * d2 + c[3] * (u1 - u2)
-            u2 += d2
+            d1 = c[0] * d1 + (read_lines(source, i, apart) - u1)
+            u1 += c[1] * d1
+            d2 = c[2] * d2 + (u1 - u2)
+            u2 += c[3] * d2
             write_lines(target, i, apart, u2)
             i += step
             n += 1
@@ -150,10 +150,10 @@ def recursion(real: Any, lines: int, lanes: int) -> SimpleNamespace:
         while n > 0:
             i -= step
             n -= 1
-            e1 = c[0] * e1 + c[1] * (read_lines(target, i, apart) - y1)
-            y1 += e1
-            e2 = c[2] * e2 + c[3] * (y1 - y2)
-            y2 += e2
+            e1 = c[0] * e1 + (read_lines(target, i, apart) - y1)
+            y1 += c[1] * e1
+            e2 = c[2] * e2 + (y1 - y2)
+            y2 += c[3] * e2
             write_lines(target, i, apart, y2)
 
     return SimpleNamespace(recursive=recursive, vec4=vec4, mat44=mat44)
@@ -208,10 +208,10 @@ def recursion_ahead(real: Any, ahead: int) -> SimpleNamespace:
             some = read_pixels(source, i, step, left)
             for a in range(ahead):
                 if a < left:
-                    d1 = c[0] * d1 + c[1] * (some[a] - u1)
-                    u1 += d1
-                    d2 = c[2] * d2 + c[3] * (u1 - u2)
-                    u2 += d2
+                    d1 = c[0] * d1 + (some[a] - u1)
+                    u1 += c[1] * d1
+                    d2 = c[2] * d2 + (u1 - u2)
+                    u2 += c[3] * d2
                     some[a] = u2
             write_pixels(target, i, step, left, some)
             i += ahead * step
@@ -228,10 +228,10 @@ def recursion_ahead(real: Any, ahead: int) -> SimpleNamespace:
             for a in range(ahead):
                 b = ahead - 1 - a
                 if b < left:
-                    e1 = c[0] * e1 + c[1] * (some[b] - y1)
-                    y1 += e1
-                    e2 = c[2] * e2 + c[3] * (y1 - y2)
-                    y2 += e2
+                    e1 = c[0] * e1 + (some[b] - y1)
+                    y1 += c[1] * e1
+                    e2 = c[2] * e2 + (y1 - y2)
+                    y2 += c[3] * e2
                     some[b] = y2
             write_pixels(target, i, step, left, some)
 

@@ -54,8 +54,8 @@ def filtered_on_cpu(image: Tensor, sigma: float) -> Tensor:
 
 def lanes_of(numbers: int, device: torch.device) -> int:
     """How many neighbouring numbers one work item takes: cache lines, on a GPU two."""
-    most = 2 if device.type == "cuda" else 64
-    return next(n for n in (64, 48, 32, 24, 16, 12, 8, 4, 2, 1) if n <= most and numbers % n == 0)
+    most = 2 if device.type == "cuda" else 32
+    return next(n for n in (32, 24, 16, 12, 8, 4, 2, 1) if n <= most and numbers % n == 0)
 
 
 def _recursive(k: Any, x: Tensor, y: Tensor, sigma: float, *, items: int, places: list[int]) -> None:
@@ -118,10 +118,10 @@ def _tail(c1: float, s1: float, c2: float, s2: float) -> tuple[float, ...]:
     Beyond the image the state z runs free, z[n+1] = A z[n], and the way back has r[n] = A r[n+1] + b u2[n].
     With r[n] = T z[n-1] everywhere beyond, T = (A T + B) A, where B z = b u2.
     """
-    first = np.array([[1.0 - s1, c1, 0.0, 0.0], [-s1, c1, 0.0, 0.0]])  # u1, d1
-    second = np.array([[0.0, 0.0, -s2, c2]]) + s2 * first[0]  # d2, of the new u1
-    advance = np.vstack([first, second + np.eye(4)[2], second])
-    gain = np.array([s1, s1, s1 * s2, s1 * s2])
+    first = np.array([[1.0 - s1, s1 * c1, 0.0, 0.0], [-1.0, c1, 0.0, 0.0]])  # u1, d1
+    second = np.array([[0.0, 0.0, -1.0, c2]]) + first[0]  # d2, of the new u1
+    advance = np.vstack([first, s2 * second + np.eye(4)[2], second])
+    gain = np.array([s1, 1.0, s1 * s2, s1])
     into = np.outer(gain, np.eye(4)[2])
     # row by row, vec(A T A) = (A x A^T) vec(T)
     t = np.linalg.solve(np.eye(16) - np.kron(advance, advance.T), (into @ advance).reshape(-1))
