@@ -212,6 +212,8 @@ def cover(
             high = wp.min(at_a + side_a.high, wp.min(at_b + side_b.high, at_c + side_c.high))
             left = int(wp.floor(wp.clamp(low, float(x0), float(width))))
             right = int(wp.ceil(wp.clamp(high, -1.0, float(x1))))
+        if chunks == 1:  # on a CPU, pixels that fill no group of four are taken one by one, so: none
+            right = wp.min(left + ((right - left) | 3), width - 1)
         keys = key[n, y]
         rise_a = ea.dx * (py - ea.y)
         rise_b = eb.dx * (py - eb.y)
