@@ -19,7 +19,7 @@ from scenes import Scene, World
 from scenes.scene import matrix
 
 _BATCH = 32  # scenes drawn per call
-_DAMPINGS = (0.1, 1.0, 10.0)  # tried at once with new slopes; steps after the first keep to what was best
+_DAMPINGS = (0.2, 5.0)  # tried at once with new slopes; steps after the first keep to what was best
 _WIDENINGS = (1.0, 4.0)  # of tau in the weights: rho's own, and one under which misplaced edges still pull
 _FARTHEST = 5.0  # moves of each kind that a step may take
 _STEADY = 0.05  # of all that was gained: what a step must gain for another with the same Jacobian

@@ -23,7 +23,8 @@ from inverse.proposals import Proposals
 from inverse.rereading import Rereading
 from inverse.sketch import Sketcher
 from inverse.slides import slid
-from inverse.turns import other_poses
+from inverse.turns import other_poses, spun
+from inverse.window import grown
 from scenes import Scene, stack
 
 
@@ -36,13 +37,15 @@ class SearchSettings:
     gain_share: float = 0.15  # share of the cost that an exchange or a rebirth must save
     rounds: int = 6  # of repair
     repair_renders: int = 1000  # no further repair is begun after so many pictures
-    glance_renders: int = 600  # the same after a glance, where little is wrong; most are small
+    glance_renders: int = 300  # the same after a glance, where little is wrong; most are small
     little: float = 0.005  # share of the picture's pixels wrong above the noise that is little
     content: float = 0.001  # share of the picture's pixels wrong above the noise: nothing is left to repair
 
 
 _ROUGH = 64  # [px] side of a square as large as the pictures that tell alternatives apart
 _FAR = 0.015  # share of wrong pixels above which least differences have lost their way
+_UNSURE = 0.01  # share of wrong pixels above which more is wrong than places, after a look in small pictures
+_CLEAR = 10.0  # prices that are wrong in one place where an object was overlooked
 _LOST = 0.02  # share of wrong pixels above which another reading of the worst object is followed, too
 _RIM = 4  # [px] how far beside an object what is wrong is its own
 _STEEP = 0.05  # share of what is wrong that a look must take away before others are tried
@@ -63,6 +66,7 @@ class Search:
         self.evidence = judge.evidence
         self.sketches = Proposals(judge, sketcher, seed=seed)
         self.log: list[str] = []
+        self._vain: dict[str, Scene] = {}  # of each move the scene that it could not better
         self.floor = math.inf  # wrong pixels that noise gives each pixel; measured first
 
     def run(self, fit: Fit) -> Fit:
@@ -107,8 +111,8 @@ class Search:
             fit = self._relit(fit, price)
         if not self.agrees(fit):
             fit = self._looked_again(fit, rereading)
-        births, changes = (self._late_birth,), (self._turns, self._slides, self._exchanges, self._relit)
-        moves = births + changes if self._misses(fit) else changes + births
+        births, changes = (self._late_birth,), (self._turns, self._slides, self._exchanges)
+        moves = (births + changes if self._misses(fit) else changes + births) + (self._relit,)
         soon = self.judge.renders + self.settings.glance_renders
 
         def done(now: Fit) -> bool:
@@ -119,15 +123,30 @@ class Search:
         return self._deaths(fit, price)
 
     def _near(self, start: Fit, reread: Callable[[Fit], Fit], descended: Callable[[Fit], Fit]) -> Fit:
-        """Least differences from a start; where they leave much wrong, from other readings, and gradients."""
-        fit = self.settle(start, iterations=4, least=_STEEP)
-        if self.excess(fit) > self.settings.little * start.cost.numel():
+        """Least differences from a start; where they leave much wrong, from other readings, and gradients.
+
+        Whole pictures, which cost most, are left for what small ones say is about right.
+        """
+        pixels = start.cost.numel()
+        fit = self._likelier(start, start)
+        unsure = self.excess(fit) > _UNSURE * pixels
+        if not unsure:
+            fit = self._finished(fit, 4, _STEEP)
+            unsure = self.excess(fit) > self.settings.little * pixels
+        if unsure:
             start = reread(start)
-            fit = self._rival(start, fit)
-        if self.excess(fit) > _FAR * start.cost.numel():
+            fit = self._rival(start, fit, self._overlooked)
+        if self.excess(fit) > _FAR * pixels:
             fit = self._rival(descended(start), fit)
             self.judge.note("gradients", fit)
         return fit
+
+    def _overlooked(self, fit: Fit) -> Fit:
+        """The fit with objects where much is wrong in one place, away from all others."""
+        if not self._misses(fit, _CLEAR * self.settings.late_price):
+            return fit
+        born = self._births(fit, self.settings.object_price, most=2, late=True)
+        return fit if born is fit else self._likelier(born, born)
 
     def _otherwise(self, fit: Fit, rereading: Rereading, descended: Callable[[Fit], Fit]) -> Fit:
         """The worst object in other readings, each followed to its end: quicker than a search for all."""
@@ -140,7 +159,7 @@ class Search:
         """Turns and other readings of what is wrong, once nothing else moves."""
         fit = self._finished(fit, least=_STEEP)
         fit = self._deaths(fit, self.settings.late_price, most=self.settings.late_price)
-        fit = self._turns(fit, self.settings.late_price)
+        fit = self._moved(self._turns, fit)
         again = rereading.again(fit, self._wrong)
         return fit if again is fit else self._finished(again, least=_STEEP)
 
@@ -159,13 +178,15 @@ class Search:
         """Least differences in small pictures."""
         return self.rough.polish(self.rough.fit(fit.scene), iterations=5, pixels=1.0, least=_STEEP)
 
-    def _rival(self, start: Fit, fit: Fit) -> Fit:
-        """The fit, or what another start leads to if that is better; small pictures say whether it may be."""
+    def _likelier(self, start: Fit, fit: Fit) -> Fit:
+        """The fit, or where another start leads to if that is better, both in small pictures."""
         small = self._roughly(start)
-        if small.total >= float(self.rough.costs(fit.scene)):
-            return fit
-        trial = self._finished(self.judge.fit(small.scene), 4, _STEEP)
-        return min(fit, trial, key=lambda f: f.total)
+        return self.judge.fit(small.scene) if small.total < float(self.rough.costs(fit.scene)) else fit
+
+    def _rival(self, start: Fit, fit: Fit, mended: Callable[[Fit], Fit] = lambda now: now) -> Fit:
+        """The fit, or what another start leads to if that is better; small pictures say whether it may be."""
+        trial = mended(self._likelier(start, fit))
+        return min(fit, self._finished(trial, 4, _STEEP), key=lambda f: f.total)
 
     def _finished(self, fit: Fit, iterations: int = 6, least: float = LEAST) -> Fit:
         """Least differences of whole pictures until nothing moves; the noise anew."""
@@ -275,7 +296,7 @@ class Search:
 
     def _wrong_near(self, fit: Fit, slot: int) -> float:
         """Wrong pixels above the noise on a slot's visible pixels and just beside them."""
-        return float((fit.cost - self.floor)[_around(fit.instance_id == slot)].sum())
+        return float((fit.cost - self.floor)[grown(fit.instance_id == slot, _RIM)].sum())
 
     def _is_wrong(self, fit: Fit, slot: int) -> bool:
         """True where the picture contradicts a slot's object; one that is wholly hidden it does not."""
@@ -295,16 +316,16 @@ class Search:
         """True where least differences may yet make a trial, which changes a slot, better than the fit."""
         return trial.total < fit.total + max(self.settings.object_price, self._wrong_near(fit, slot))
 
-    def _misses(self, fit: Fit) -> bool:
-        """True where something is wrong in one place, away from all objects."""
+    def _misses(self, fit: Fit, least: float | None = None) -> bool:
+        """True where so many pixels, or an object's price, are wrong in one place, away from all objects."""
         elsewhere = self._elsewhere(fit)
         side = max(1, max(self.evidence.size) // 8)
         sums = side**2 * F.avg_pool2d(elsewhere[None, None], side, stride=max(1, side // 4))
-        return float(sums.max()) > self.settings.object_price
+        return float(sums.max()) > (self.settings.object_price if least is None else least)
 
     def _elsewhere(self, fit: Fit) -> Tensor:
         """How wrong each pixel is, above the noise, that is away from all objects, [H, W]."""
-        near = _around(covered(fit.instance_id, self.world.count[1]))
+        near = grown(covered(fit.instance_id, self.world.count[1]), _RIM)
         return torch.where(near, 0.0, fit.cost - self.floor)
 
     def _slots(self, fit: Fit) -> list[int]:
@@ -326,7 +347,7 @@ class Search:
                 break
             before = self._price(fit, price)
             for move in moves:
-                fit, now = move(fit, price), fit
+                fit, now = self._moved(move, fit), fit
                 if fit is not now and not done(fit):
                     fit = self._finished(fit, least=_STEEP)  # the others had made up for what was wrong
                 if done(fit) or self.judge.renders > end:
@@ -335,6 +356,15 @@ class Search:
                 break
             fit = self._finished(fit, least=_STEEP)
         return self._finished(fit)
+
+    def _moved(self, move: Callable[[Fit, float], Fit], fit: Fit) -> Fit:
+        """What a move makes of a fit; nothing of a scene for which it did nothing before."""
+        if self._vain.get(move.__name__) is fit.scene:
+            return fit
+        moved = move(fit, self.settings.late_price)
+        if moved is fit:
+            self._vain[move.__name__] = fit.scene
+        return moved
 
     def _accept(self, trial: Fit, fit: Fit, price: float, margin: float, what: str) -> Fit:
         if self._price(trial, price) < self._price(fit, price) - margin:
@@ -377,6 +407,9 @@ class Search:
         """Turn each object that is wrong all the way round, where it is."""
         for slot in self._slots(fit):
             if self._is_wrong(fit, slot):
+                fit = self._accept(
+                    spun(self.judge, fit, slot), fit, price, 1.0, f"turn of {self._name(fit, slot)}"
+                )
                 worse = self._wrong_near(fit, slot)
                 for trial in other_poses(self.judge, self.rough, fit, slot, worse=worse):
                     fit = self._accept(trial, fit, price, 1.0, f"turn of {self._name(fit, slot)}")
@@ -446,7 +479,7 @@ class Search:
             trial = self.judge.fit(min(trials, key=lambda t: t.total).scene)
             if not self._may_win(trial, fit, slot):
                 continue
-            trial = self.judge.polish(trial, iterations=3)
+            trial = self.judge.polish(trial, free=of_slot(self.world, slot), iterations=3)
             margin = max(1.0, self.settings.gain_share * max(0.0, self.excess(fit)))
             fit = self._accept(trial, fit, price, margin, f"exchange of {self._name(fit, slot)}")
         return fit
@@ -487,8 +520,3 @@ class Search:
             if better is not fit:
                 return better
         return fit
-
-
-def _around(seen: Tensor) -> Tensor:
-    """Pixels that are seen, and those not farther than a rim from one."""
-    return F.max_pool2d(seen[None, None].float(), 2 * _RIM + 1, stride=1, padding=_RIM)[0, 0] > 0

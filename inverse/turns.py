@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import permutations, product
 
 import torch
@@ -17,6 +18,8 @@ from scenes.scene import matrix
 
 _ALIKE = 8.0  # wrong pixels by which two pictures may differ and still be called the same
 _APART = math.radians(10.0)  # poses nearer than this are one
+_FACET = math.radians(45.0)  # most that a facet of a solid of revolution spans
+_SPINS = 24  # turns tried within it
 
 
 def other_poses(judge: Judge, small: Judge, fit: Fit, slot: int, *, worse: float = 0.0) -> Iterator[Fit]:
@@ -58,6 +61,19 @@ def other_poses(judge: Judge, small: Judge, fit: Fit, slot: int, *, worse: float
         if trial.total <= fit.total + alike and turn_between(judge, trial, slot, found) > _APART:
             found.append(trial)
             yield trial
+
+
+def spun(judge: Judge, fit: Fit, slot: int) -> Fit:
+    """The fit with a slot's solid of revolution turned about +y where that is better: its facets show."""
+    asset = int(fit.scene.asset[0, slot])
+    if not judge.moves.upright or float(judge.moves.period[asset]) > 0.0:
+        return fit
+    base = candidates_of(fit.scene, [slot]).repeat(_SPINS)
+    turns = yaws(torch.arange(_SPINS) * (_FACET / _SPINS))
+    turned = replace(base, rotation=base.rotation @ turns)
+    scenes = [with_object(fit.scene, slot, turned[[i]], fit.scene.colour[0, slot]) for i in range(_SPINS)]
+    best = int(judge.costs(stack(scenes)).argmin())
+    return judge.fit(scenes[best]) if best else fit
 
 
 def turn_between(judge: Judge, fit: Fit, slot: int, others: list[Fit]) -> float:

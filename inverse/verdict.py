@@ -2,7 +2,6 @@
 
 import math
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from inverse.least_differences import Fit, Judge
@@ -10,6 +9,7 @@ from inverse.light import of_slot
 from inverse.recovery import FoundObject, Hypothesis, Verdict
 from inverse.turns import other_poses, turn_between
 from inverse.visibility import visible_fractions
+from inverse.window import grown
 
 _SMALL = 64  # [px] side of a square as large as the pictures that tell which turns are worth a closer look
 
@@ -75,8 +75,7 @@ def filled_slots(fit: Fit) -> list[int]:
 
 def _wrong_share(fit: Fit, seen: Tensor, floor: float) -> float:
     """Wrong pixels above the noise on an object and just beside it, per pixel that it shows."""
-    wide = F.max_pool2d(seen[None, None].float(), 3, stride=1, padding=1)[0, 0] > 0
-    return float((fit.cost - floor)[wide].sum()) / max(1, int(seen.sum()))
+    return float((fit.cost - floor)[grown(seen, 1)].sum()) / max(1, int(seen.sum()))
 
 
 def _verdict(

@@ -33,7 +33,7 @@ class Window:
     @staticmethod
     def around(touched: Bool[Tensor, "height width"], rim: int) -> "Window":
         """A window, as small as may be, that holds all pixels touched and a rim."""
-        near = F.max_pool2d(touched[None, None].float(), 2 * rim + 1, stride=1, padding=rim)[0, 0] > 0
+        near = grown(touched, rim)
         rows, columns = (near.any(k).nonzero()[:, 0].tolist() or [0] for k in (1, 0))
         longest = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
         unit = -(-max(touched.shape) // _SIDES)
@@ -72,6 +72,13 @@ class Window:
             width=self.width,
             height=self.height,
         )
+
+
+def grown(seen: Bool[Tensor, "height width"], rim: int) -> Bool[Tensor, "height width"]:
+    """Pixels that are seen, and those not farther than a rim [px] from one, up, down or aside."""
+    side = 2 * rim + 1
+    rows = F.max_pool2d(seen[None].float(), (side, 1), stride=1, padding=(rim, 0))
+    return F.max_pool2d(rows, (1, side), stride=1, padding=(0, rim))[0] > 0
 
 
 def _placed(first: int, last: int, length: int, whole: int) -> int:

@@ -62,10 +62,10 @@ def errors(world, scene, truth):
 def test_polish_recovers_scenes(table, table_engine):
     """Two objects and the light, all off by 2 px of 15 mm: back to a fifteenth of one, in 64 x 64 pixels.
 
-    One start in four ends in a valley of its own, a few tenths of a pixel away.
+    Three starts in ten end in a valley of their own, a few tenths of a pixel away.
     """
     ends, left = [], []
-    for seed in range(5):
+    for seed in range(20):
         truth = scene_of(table, seed)
         judge = judge_of(table_engine, truth)
         start = judge.fit(moved(table, judge, truth, seed=seed + 1))
@@ -73,13 +73,13 @@ def test_polish_recovers_scenes(table, table_engine):
         end = judge.polish(start, iterations=20)
         left.append(end.total / start.total)
         ends.append(errors(table, end.scene, truth))
-    assert sum(share < 0.03 for share in left) >= 4
+    assert sum(share < 0.03 for share in left) >= 12
     place, turn, scale, tint, light = torch.tensor(ends).median(0).values.tolist()
-    assert place < 1.0
-    assert turn < 1.0
+    assert place < 0.9
+    assert turn < 0.9
     assert scale < 0.005
     assert tint < 0.01
-    assert light < 2.0
+    assert light < 0.5
 
 
 def test_polish_through_noise(table, table_engine, truth):

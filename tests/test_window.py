@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from inverse.window import Window
+from inverse.window import Window, grown
 
 
 def touched(*pixels, size=(64, 96)):
@@ -34,6 +34,15 @@ def test_is_no_larger_than_it_must_be():
     """7 pixels with their rims take one eighth of the picture's 96 columns, 13 take two."""
     assert Window.around(touched((30, 40)), 3).size == (12, 12)
     assert Window.around(touched((30, 40), (30, 46)), 3).size == (24, 24)
+
+
+@pytest.mark.parametrize("rim", [0, 1, 4])
+def test_grows_by_a_rim_up_down_and_aside(rim):
+    near = grown(touched((20, 30), (0, 95)), rim)
+    for row, column in ((20, 30), (0, 95)):
+        rows, columns = slice(max(0, row - rim), row + rim + 1), slice(max(0, column - rim), column + rim + 1)
+        assert near[rows, columns].all()
+    assert int(near.sum()) == (2 * rim + 1) ** 2 + (rim + 1) ** 2
 
 
 def test_cuts_and_counts():
