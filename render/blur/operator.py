@@ -114,8 +114,8 @@ class _BlurredError(Function):
         # not a sum of products, which would be as large as the pictures
         # on a GPU row by row: as one product, a picture is the work of one multiprocessor
         parts = max(1, difference.shape[1]) if difference.is_cuda else 1
-        shape = len(image) * parts, math.prod(image.shape[1:]) // parts
-        total = torch.bmm(difference.reshape(shape)[:, None], blurred.reshape(shape)[..., None])
+        rows, count = len(image) * parts, math.prod(image.shape[1:]) // parts
+        total = torch.bmm(difference.reshape(rows, 1, count), blurred.reshape(rows, count, 1))
         total = total.view(len(image), parts).sum(1)
         return total / math.prod(difference.shape[1:]), blurred
 
@@ -133,7 +133,7 @@ class _BlurredError(Function):
             return None, None, None
         (blurred,) = ctx.saved_tensors
         scale = 2.0 / math.prod(blurred.shape[1:])
-        grad = _scaled(blurred, scale * grad_output[:, None, None, None])
+        grad = _scaled(blurred, scale * grad_output.view(-1, 1, 1, 1))
         need_image, need_target, _ = ctx.needs_input_grad
         return (
             grad if need_image else None,
