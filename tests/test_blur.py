@@ -102,6 +102,20 @@ def test_squared_error_is_that_of_two_blurred_pictures(sigma):
     assert_close(got, want, rtol=0.02, atol=0)
 
 
+def test_threads_change_no_bit_of_the_squared_error():
+    image = noise(7, 160, 150, 3, dtype=torch.float32)
+    target = noise(1, 160, 150, 3, seed=1, dtype=torch.float32)
+    count = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = blurred_squared_error(image, target, RECURSIVE)
+        torch.set_num_threads(3)
+        three = blurred_squared_error(image.transpose(1, 2).contiguous().transpose(1, 2), target, RECURSIVE)
+    finally:
+        torch.set_num_threads(count)
+    assert torch.equal(one, three)
+
+
 @pytest.mark.parametrize("sigma", [0.0, DIRECT, RECURSIVE])
 def test_squared_error_gradient(sigma):
     image, target = noise(2, 6, 5, 2).requires_grad_(), noise(1, 6, 5, 2, seed=1).requires_grad_()
@@ -148,3 +162,5 @@ def test_squared_error_rejects():
         blurred_squared_error(image, torch.zeros(3, 4, 4, 3), 1.0)
     with pytest.raises(ValueError, match="must be equal"):
         blurred_squared_error(image, image.double(), 1.0)
+    with pytest.raises(ValueError, match="target is on meta, image on cpu"):
+        blurred_squared_error(image, image.to("meta"), 4.0)

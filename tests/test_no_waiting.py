@@ -89,6 +89,7 @@ def as_on_gpu(monkeypatch):
     monkeypatch.setattr(soft_operator, "_sequential", lambda device: False)
     monkeypatch.setattr("render.blur.operator.lanes_of", lambda numbers, device: 1)
     monkeypatch.setattr("render.blur.operator.filtered", filtered_on_gpu)
+    monkeypatch.setattr("render.blur.operator._held_nowhere", lambda image, sigma: False)
 
 
 def scene(copies=2):

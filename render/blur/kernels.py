@@ -26,7 +26,7 @@ from render.reading import reader
 
 @functools.cache
 def kernels(real: Any, lanes: int) -> SimpleNamespace:
-    """Build the direct kernels for a scalar type and how many numbers a work item takes."""
+    """Build the direct kernels, and a product, for a scalar type and how many numbers they take at once."""
     vec = wp.types.vector(length=lanes, dtype=real)
     read = reader(real)
     lane = f"reinterpret_cast<wp::vec_t<{lanes}, wp::{real.__name__}>&>(row.data[i])"
@@ -82,23 +82,49 @@ def kernels(real: Any, lanes: int) -> SimpleNamespace:
             k += 1
         write_lanes(y[n, first_row + line], block * lanes, total)
 
-    return SimpleNamespace(direct_columns=direct_columns, direct_rows=direct_rows)
+    @wp.kernel(module="unique", module_options=OPTIONS)  # its adjoint is y itself
+    def product(
+        # in
+        x: wp.array3d[real],
+        less: wp.array3d[real],  # as many pictures, or one for all
+        y: wp.array3d[real],
+        first_image: wp.int32,
+        first_row: wp.int32,
+        # out
+        total: wp.array2d[real],  # of (x - less) y over each row
+    ):
+        item, line = wp.tid()
+        n = first_image + item
+        row = first_row + line
+        source = x[n, row]
+        taken = less[n % less.shape[0], row]
+        other = y[n, row]
+        sums = vec()
+        i = wp.int32(0)
+        while i < x.shape[2]:
+            sums += wp.cw_mul(read_lanes(source, i) - read_lanes(taken, i), read_lanes(other, i))
+            i += lanes
+        total[n, row] = wp.dot(sums, vec(real(1.0)))
+
+    return SimpleNamespace(direct_columns=direct_columns, direct_rows=direct_rows, product=product)
 
 
 @functools.cache
-def recursion(real: Any, lines: int, lanes: int) -> SimpleNamespace:
+def recursion(real: Any, lines: int, lanes: int, *, subtract: bool = False) -> SimpleNamespace:
     """Build the recursive kernel and the types of its coefficients.
 
     Args:
         real: Scalar type.
         lines: How many lines a work item filters side by side: one alone waits for its own last result.
         lanes: How many neighbouring numbers of each.
+        subtract: Whether x - less is filtered, instead of x.
     """
     # vectors of fewer than 32 numbers are taken apart by compilers, longer ones kept in vector registers
     held = max(32, lines * lanes) if lines * lanes > 3 else lines * lanes
     vec = wp.types.vector(length=held, dtype=real)
     vec4 = wp.types.vector(length=4, dtype=real)
     mat44 = wp.types.matrix(shape=(4, 4), dtype=real)
+    taken = " - less.data[at]" if subtract else ""
     each = f"for (int l = 0; l < {lines}; ++l) for (int k = 0; k < {lanes}; ++k)"
 
     @wp.func_native(f"""
@@ -108,6 +134,18 @@ def recursion(real: Any, lines: int, lanes: int) -> SimpleNamespace:
     """)
     def read_lines(row: wp.array(dtype=real), i: wp.int32, apart: wp.int32) -> vec: ...
 
+    @wp.func_native(f"""
+        wp::vec_t<{held}, wp::{real.__name__}> value;
+        {each} {{
+            const int at = i + l * apart + k;
+            value[l * {lanes} + k] = row.data[at]{taken};
+        }}
+        return value;
+    """)
+    def read_input(
+        row: wp.array(dtype=real), less: wp.array(dtype=real), i: wp.int32, apart: wp.int32
+    ) -> vec: ...
+
     @wp.func_native(f"{each} row.data[i + l * apart + k] = value[l * {lanes} + k];")
     def write_lines(row: wp.array(dtype=real), i: wp.int32, apart: wp.int32, value: vec): ...
 
@@ -115,6 +153,7 @@ def recursion(real: Any, lines: int, lanes: int) -> SimpleNamespace:
     def recursive(
         # in
         x: wp.array2d[real],  # a picture in a row
+        less: wp.array2d[real],  # as many pictures, or one for all
         c: vec4,  # c1, s1, c2, s2
         tail: mat44,
         count: wp.int32,  # pixels along the axis, `step` numbers apart
@@ -127,8 +166,10 @@ def recursion(real: Any, lines: int, lanes: int) -> SimpleNamespace:
         y: wp.array2d[real],  # may be x
     ):
         image, item = wp.tid()
-        source = x[first_image + image]
-        target = y[first_image + image]
+        number = first_image + image
+        source = x[number]
+        taken = less[number % less.shape[0]]
+        target = y[number]
         i = (first_item + item) * spacing
         n = wp.int32(0)
         u1 = vec()
@@ -136,7 +177,7 @@ def recursion(real: Any, lines: int, lanes: int) -> SimpleNamespace:
         u2 = vec()
         d2 = vec()
         while n < count:
-            d1 = c[0] * d1 + (read_lines(source, i, apart) - u1)
+            d1 = c[0] * d1 + (read_input(source, taken, i, apart) - u1)
             u1 += c[1] * d1
             d2 = c[2] * d2 + (u1 - u2)
             u2 += c[3] * d2

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from render.blur.kernels import kernels
-from render.blur.recursive import filtered, lanes_of
+from render.blur.recursive import filtered, filtered_on_cpu, lanes_of
 from render.compilation import load_unique
 from render.launch import REAL, Function, argument, in_threads, launch, shares, thread_count
 
@@ -61,8 +61,8 @@ def blurred_squared_error(
     width sqrt(2) sigma. What the blur carries beyond the picture's border counts too. Divided by the number
     of pixels and channels, so that values do not depend on the size.
 
-    Memory: at the peak, two pictures like `image`, three below 2.1 px or where the graph is kept; from the
-    forward to the backward pass, one.
+    Memory: at the peak, two pictures like `image`, three below 2.1 px or where the graph is kept; one less on
+    a CPU from 2.1 px on; from the forward to the backward pass, one.
 
     Args:
         image: [B, H, W, C], float32 or float64. Carries a gradient.
@@ -70,7 +70,7 @@ def blurred_squared_error(
         sigma: Width [px] of the blur of each picture, at least 0.
 
     Raises:
-        ValueError: If the shapes or dtypes do not fit or `sigma` is negative or not finite.
+        ValueError: If the shapes, dtypes or devices do not fit or `sigma` is negative or not finite.
         KernelError: If the kernels cannot be compiled here.
     """
     _check(image, sigma)
@@ -80,6 +80,8 @@ def blurred_squared_error(
         )
     if target.dtype != image.dtype:
         raise ValueError(f"target is {target.dtype}, image {image.dtype}; they must be equal")
+    if target.device != image.device:
+        raise ValueError(f"target is on {target.device}, image on {image.device}")
     error, _ = _BlurredError.apply(image, target, math.sqrt(2.0) * sigma)
     return error
 
@@ -109,15 +111,13 @@ class _BlurredError(Function):
 
     @staticmethod
     def forward(image: Tensor, target: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-        difference = image - target
-        blurred = _blur(difference, sigma) if sigma > 0.0 and difference.numel() else difference
-        # not a sum of products, which would be as large as the pictures
-        # on a GPU row by row: as one product, a picture is the work of one multiprocessor
-        parts = max(1, difference.shape[1]) if difference.is_cuda else 1
-        rows, count = len(image) * parts, math.prod(image.shape[1:]) // parts
-        total = torch.bmm(difference.reshape(rows, 1, count), blurred.reshape(rows, count, 1))
-        total = total.view(len(image), parts).sum(1)
-        return total / math.prod(difference.shape[1:]), blurred
+        if _held_nowhere(image, sigma):
+            image, target = image.detach().contiguous(), target.detach().contiguous()
+            blurred = filtered_on_cpu(image, sigma, less=target)
+            total = _products(image, target, blurred)
+        else:
+            total, blurred = _error(image - target, sigma)
+        return total / math.prod(image.shape[1:]), blurred
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -140,6 +140,42 @@ class _BlurredError(Function):
             -grad if need_target else None,  # of a target that all images share, PyTorch takes the sum
             None,  # sigma
         )
+
+
+def _held_nowhere(image: Tensor, sigma: float) -> bool:
+    """True where kernels subtract while they read: on a CPU, fresh memory costs as much as the blur."""
+    return image.device.type == "cpu" and sigma >= RECURSIVE_FROM and image.numel() > 0
+
+
+def _error(difference: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """Sums of d * G d over each picture, [B], and G d."""
+    blurred = _blur(difference, sigma) if sigma > 0.0 and difference.numel() else difference
+    # not a sum of products, which would be as large as the pictures
+    # on a GPU row by row: as one product, a picture is the work of one multiprocessor
+    parts = max(1, difference.shape[1]) if difference.is_cuda else 1
+    rows, count = len(difference) * parts, math.prod(difference.shape[1:]) // parts
+    total = torch.bmm(difference.reshape(rows, 1, count), blurred.reshape(rows, count, 1))
+    return total.view(len(difference), parts).sum(1), blurred
+
+
+def _products(image: Tensor, less: Tensor, other: Tensor) -> Tensor:
+    """Sums of (image - less) * other over each picture, [B], on a CPU."""
+    batch, height, width, channels = image.shape
+    lanes = lanes_of(width * channels, image.device)
+    k = kernels(REAL[image.dtype], lanes)
+    load_unique(kernels.__module__, (k.product,), str(image.device))
+    total = image.new_empty(batch, height)
+    given, out = [argument(t.view(len(t), height, -1)) for t in (image, less, other)], argument(total)
+    parts = shares(thread_count(image.device, numbers=image.numel()), batch, height)
+
+    def some(index: int) -> None:
+        s = parts[index]
+        dim = s.images[1] - s.images[0], s.rows[1] - s.rows[0]
+        inputs = [*given, s.images[0], s.rows[0]]
+        launch(k.product, dim, inputs=inputs, outputs=[out], device=image.device)
+
+    in_threads(len(parts), some)
+    return total.sum(1)
 
 
 def _scaled(blurred: Tensor, factor: Tensor) -> Tensor:

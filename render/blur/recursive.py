@@ -37,15 +37,18 @@ def filtered_on_gpu(image: Tensor, sigma: float) -> Tensor:
     return result
 
 
-def filtered_on_cpu(image: Tensor, sigma: float) -> Tensor:
-    """Rows, a pixel's channels at a time and several side by side, then columns, in blocks."""
+def filtered_on_cpu(image: Tensor, sigma: float, *, less: Tensor | None = None) -> Tensor:
+    """Rows, a pixel's channels at a time and several side by side, then columns, in blocks.
+
+    Of image - less, if that is given, [B, H, W, C] or [1, H, W, C]: the difference itself is held nowhere.
+    """
     _, height, width, channels = image.shape
     numbers = width * channels
     result = torch.empty_like(image)
     lines = next(n for n in (8, 4, 2, 1) if height % n == 0)
     places = [width, channels, numbers, lines * numbers]
-    k = recursion(REAL[image.dtype], lines, channels)
-    _recursive(k, image, result, sigma, items=height // lines, places=places)
+    k = recursion(REAL[image.dtype], lines, channels, subtract=less is not None)
+    _recursive(k, image, result, sigma, less=less, items=height // lines, places=places)
     lanes = lanes_of(numbers, image.device)
     k = recursion(REAL[image.dtype], 1, lanes)
     _recursive(k, result, result, sigma, items=numbers // lanes, places=[height, numbers, 0, lanes])
@@ -58,7 +61,16 @@ def lanes_of(numbers: int, device: torch.device) -> int:
     return next(n for n in (64, 48, 32, 24, 16, 12, 8, 4, 2, 1) if n <= most and numbers % n == 0)
 
 
-def _recursive(k: Any, x: Tensor, y: Tensor, sigma: float, *, items: int, places: list[int]) -> None:
+def _recursive(
+    k: Any,
+    x: Tensor,
+    y: Tensor,
+    sigma: float,
+    *,
+    items: int,
+    places: list[int],
+    less: Tensor | None = None,
+) -> None:
     """Blur pictures along an axis into y, which may be x.
 
     Args:
@@ -68,19 +80,21 @@ def _recursive(k: Any, x: Tensor, y: Tensor, sigma: float, *, items: int, places
         sigma: Width [px].
         items: Work items of a picture.
         places: Where they find their pixels: the kernel's `count`, `step`, `apart`, `spacing`.
+        less: What the kernel subtracts from x, if it does.
     """
     load_unique(recursion.__module__, (k.recursive,), str(x.device))
     pictures = len(x)
     by_picture = pictures >= items  # what host threads share
     threads = min(max(pictures, items), thread_count(x.device, numbers=x.numel()))
-    given, out = argument(x.view(pictures, -1)), argument(y.view(pictures, -1))
+    given = [argument(t.view(len(t), -1)) for t in (x, x if less is None else less)]
+    out = argument(y.view(pictures, -1))
     constants = [*_constants(k.vec4, k.mat44, sigma), *places]
 
     def run(index: int) -> None:
         first, last = part(index, threads, pictures if by_picture else items)
         dim = (last - first, items) if by_picture else (pictures, last - first)
         begin = (first, 0) if by_picture else (0, first)
-        launch(k.recursive, dim, inputs=[given, *constants, *begin], outputs=[out], device=x.device)
+        launch(k.recursive, dim, inputs=[*given, *constants, *begin], outputs=[out], device=x.device)
 
     in_threads(threads, run)
 
