@@ -10,6 +10,7 @@ from inverse.glance import Glance
 from inverse.least_differences import Fit, Judge, with_object
 from inverse.light import of_slot
 from inverse.metrics import rotation_error
+from inverse.mismatch import Mismatch
 from inverse.proposals import Proposals
 from inverse.variants import variants
 from scenes import Scene, stack
@@ -20,10 +21,6 @@ _REFINED = 3  # of those, that are refined in small pictures
 _APART = math.radians(30.0)  # two of one asset are turned by more
 _SHOWN = 0.5  # of a doubtful object's pixels that it must put right
 _CLEAR, _FAINT = 25.0, 4.0  # prices that are wrong where a doubtful object is looked for, at first and again
-
-
-Wrong = Callable[[Fit], dict[int, float]]
-"""Tells of a fit the wrong pixels near each slot that is worth another look."""
 
 
 class Rereading:
@@ -38,23 +35,26 @@ class Rereading:
         rough: Of the same picture, smaller: where readings are refined.
         sketches: Of the judge's picture.
         glance: What was seen; it is kept up with what becomes of its objects.
+        mismatch: Tells what is worth another look.
         price: Wrong pixels that one more object must save.
     """
 
-    def __init__(self, judge: Judge, rough: Judge, sketches: Proposals, glance: Glance, price: float) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        rough: Judge,
+        sketches: Proposals,
+        glance: Glance,
+        mismatch: Mismatch,
+        price: float,
+    ) -> None:
         self.judge, self.rough, self.sketches = judge, rough, sketches
-        self.glance, self.price = glance, price
+        self.glance, self.mismatch, self.price = glance, mismatch, price
 
-    def first(self, fit: Fit, wrong: Wrong, elsewhere: Callable[[Fit], Tensor]) -> Fit:
-        """Every wrong object in its best reading, or left out if unsure; and objects that were overlooked.
-
-        Args:
-            fit: Of the scene seen at a glance, not refined yet.
-            wrong: Tells of a fit the wrong pixels near each slot that is worth another look.
-            elsewhere: Tells of a fit how wrong each pixel is that is away from all objects, [H, W].
-        """
-        for slot in _worst_first(wrong(fit)):
-            if slot not in wrong(fit):
+    def first(self, fit: Fit) -> Fit:
+        """What is quite wrong in its best reading, or left out if unsure; and what was overlooked."""
+        for slot in self.mismatch.quite_wrong(fit):
+            if slot not in self.mismatch.quite_wrong(fit):
                 continue  # another's change has put it right
             rest = self.judge.fit(fit.scene.without(slot))
             scenes = self._sketched(rest, slot, self._read(fit, slot))
@@ -62,16 +62,16 @@ class Rereading:
             if rest.total < fit.total + self.price and not self.glance.sure(slot):
                 self.glance.places.pop(slot, None)
                 fit = rest
-        return self._with_doubtful(fit, elsewhere, _CLEAR * self.price)
+        return self._with_doubtful(fit, self.mismatch.elsewhere, _CLEAR * self.price)
 
-    def again(self, fit: Fit, wrong: Wrong) -> Fit:
+    def again(self, fit: Fit) -> Fit:
         """The same where most is right: wrong objects in other readings, each refined before it is judged.
 
         On the way a scene may be worse, by some of the wrong pixels that it might put right.
         """
         share = math.prod(self.rough.evidence.size) / math.prod(self.judge.evidence.size)
-        for slot in _worst_first(wrong(fit)):
-            if not (left := share * wrong(fit).get(slot, 0.0)):
+        for slot in self.mismatch.wrong(fit):
+            if not (left := share * self.mismatch.wrong(fit).get(slot, 0.0)):
                 continue
             now, own = float(self.rough.costs(fit.scene)), of_slot(self.judge.world, slot)
             likely = [scene for scene, cost in self.others(fit, slot) if cost < now + 3.0 * left]
@@ -157,10 +157,6 @@ class Rereading:
         first, last = (max(0, round(row + s * reach)) for s in (-1, 1))
         left, right = (max(0, round(column + s * reach)) for s in (-1, 1))
         return slice(first, last), slice(left, right)
-
-
-def _worst_first(wrong: dict[int, float]) -> list[int]:
-    return sorted(wrong, key=lambda slot: -wrong[slot])
 
 
 def _total(fit: Fit) -> float:

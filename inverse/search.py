@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from inverse.bank import rotations, spread, yaws
@@ -18,13 +17,12 @@ from inverse.candidates import Candidates, Moves, candidates_of
 from inverse.glance import Glance
 from inverse.least_differences import LEAST, Fit, Judge, with_object
 from inverse.light import lights, of_slot, relight
-from inverse.losses import covered, noise_floor
+from inverse.mismatch import Mismatch
 from inverse.proposals import Proposals
 from inverse.rereading import Rereading
 from inverse.sketch import Sketcher
 from inverse.slides import slid
 from inverse.turns import other_poses, spun
-from inverse.window import grown
 from scenes import Scene, stack
 
 
@@ -47,10 +45,7 @@ _FAR = 0.015  # share of wrong pixels above which least differences have lost th
 _UNSURE = 0.01  # share of wrong pixels above which more is wrong than places, after a look in small pictures
 _CLEAR = 10.0  # prices that are wrong in one place where an object was overlooked
 _LOST = 0.02  # share of wrong pixels above which another reading of the worst object is followed, too
-_RIM = 4  # [px] how far beside an object what is wrong is its own
 _STEEP = 0.05  # share of what is wrong that a look must take away before others are tried
-_WRONG = 0.03  # share of an object's pixels that may be wrong
-_QUITE = 0.25  # the same above which it is read anew before anything else is tried
 
 
 class Search:
@@ -67,12 +62,17 @@ class Search:
         self.sketches = Proposals(judge, sketcher, seed=seed)
         self.log: list[str] = []
         self._vain: dict[str, Scene] = {}  # of each move the scene that it could not better
-        self.floor = math.inf  # wrong pixels that noise gives each pixel; measured first
+        self.mismatch = Mismatch(
+            judge.evidence,
+            self.world.count[1],
+            price=self.settings.object_price,
+            trifle=1.5 * self.settings.late_price,
+        )
 
     def run(self, fit: Fit) -> Fit:
         """The best set of objects found, beginning with `fit`, a scene without objects."""
         fit = self._globals(fit)
-        self._measure_floor(fit)
+        self.mismatch.measure(fit)
         fit = self._first_birth(fit)
         fit = self._births(fit, self.settings.object_price, relit=2)
         fit = self.settle(relight(self.judge, fit))
@@ -101,23 +101,23 @@ class Search:
                 saturate where outlines are off by several pixels.
         """
         price, pixels = self.settings.late_price, fit.cost.numel()
-        self._measure_floor(fit)
-        rereading = Rereading(self.judge, self.rough, self.sketches, glance, price)
-        fit = self._near(fit, lambda now: rereading.first(now, self._quite_wrong, self._elsewhere), descended)
+        self.mismatch.measure(fit)
+        rereading = Rereading(self.judge, self.rough, self.sketches, glance, self.mismatch, price)
+        fit = self._near(fit, rereading.first, descended)
         self.judge.note("least differences", fit)
         if self.excess(fit) > _LOST * pixels:
             fit = self._otherwise(fit, rereading, descended)
         if self.excess(fit) > _FAR * pixels:
             fit = self._relit(fit, price)
-        if not self.agrees(fit):
+        if not self.mismatch.agrees(fit):
             fit = self._looked_again(fit, rereading)
         births, changes = (self._late_birth,), (self._turns, self._slides, self._exchanges)
-        moves = (births + changes if self._misses(fit) else changes + births) + (self._relit,)
+        moves = (births + changes if self.mismatch.misses(fit) else changes + births) + (self._relit,)
         soon = self.judge.renders + self.settings.glance_renders
 
         def done(now: Fit) -> bool:
             little = self.excess(now) < self.settings.little * pixels
-            return self.agrees(now) or (self.judge.renders > soon and little)
+            return self.mismatch.agrees(now) or (self.judge.renders > soon and little)
 
         fit = self._repair(fit, moves, done, self.settings.repair_renders)
         return self._deaths(fit, price)
@@ -134,7 +134,7 @@ class Search:
             fit = self._finished(fit, 4, _STEEP)
             unsure = self.excess(fit) > self.settings.little * pixels
         if unsure:
-            start = reread(start)
+            start = reread(fit)
             fit = self._rival(start, fit, self._overlooked)
         if self.excess(fit) > _FAR * pixels:
             fit = self._rival(descended(start), fit)
@@ -143,36 +143,33 @@ class Search:
 
     def _overlooked(self, fit: Fit) -> Fit:
         """The fit with objects where much is wrong in one place, away from all others."""
-        if not self._misses(fit, _CLEAR * self.settings.late_price):
+        if not self.mismatch.misses(fit, _CLEAR * self.settings.late_price):
             return fit
         born = self._births(fit, self.settings.object_price, most=2, late=True)
         return fit if born is fit else self._likelier(born, born)
 
     def _otherwise(self, fit: Fit, rereading: Rereading, descended: Callable[[Fit], Fit]) -> Fit:
         """The worst object in other readings, each followed to its end: quicker than a search for all."""
-        for slot in self._slots(fit)[:1]:
+        for slot in self.mismatch.slots(fit)[:1]:
             for scene, _ in rereading.others(fit, slot)[:2]:
                 fit = self._rival(descended(self.judge.fit(scene)), fit)
         return fit
 
     def _looked_again(self, fit: Fit, rereading: Rereading) -> Fit:
-        """Turns and other readings of what is wrong, once nothing else moves."""
+        """Other assets where much is wrong; if that is no gain, turns and other readings of what is wrong."""
         fit = self._finished(fit, least=_STEEP)
         fit = self._deaths(fit, self.settings.late_price, most=self.settings.late_price)
+        replaced = self._exchanged(fit, self.settings.late_price, self.mismatch.quite_wrong)
+        if replaced is not fit:
+            return self._finished(replaced, least=_STEEP)
         fit = self._moved(self._turns, fit)
-        again = rereading.again(fit, self._wrong)
+        again = rereading.again(fit)
         return fit if again is fit else self._finished(again, least=_STEEP)
 
-    def settle(self, fit: Fit, *, iterations: int = 6, least: float = LEAST) -> Fit:
-        """Least differences in small pictures while much moves, then in whole ones; the noise anew.
-
-        Args:
-            fit: Where to begin.
-            iterations: Most Jacobians of whole pictures.
-            least: Share of what is wrong that each of them must take away.
-        """
+    def settle(self, fit: Fit) -> Fit:
+        """Least differences in small pictures while much moves, then in whole ones; the noise anew."""
         coarse = self.judge.fit(self._roughly(fit).scene)
-        return self._finished(min(fit, coarse, key=lambda f: f.total), iterations, least)
+        return self._finished(min(fit, coarse, key=lambda f: f.total))
 
     def _roughly(self, fit: Fit) -> Fit:
         """Least differences in small pictures."""
@@ -191,18 +188,14 @@ class Search:
     def _finished(self, fit: Fit, iterations: int = 6, least: float = LEAST) -> Fit:
         """Least differences of whole pictures until nothing moves; the noise anew."""
         fit = self.judge.polish(fit, iterations=iterations, pixels=0.5, least=least)
-        self._measure_floor(fit)
+        self.mismatch.measure(fit)
         return fit
 
     # ---- the judged cost
 
-    def _measure_floor(self, fit: Fit) -> None:
-        """Noise is never more than it once was: what a worse fit leaves over is not noise."""
-        self.floor = min(self.floor, noise_floor(fit.image - self.evidence.image, self.evidence.tau))
-
     def excess(self, fit: Fit) -> float:
         """Wrong pixels above the picture's noise."""
-        return fit.total - self.floor * fit.cost.numel()
+        return self.mismatch.excess(fit)
 
     def _price(self, fit: Fit, price: float) -> float:
         return self.excess(fit) + price * int((fit.scene.asset >= 0).sum())
@@ -275,7 +268,9 @@ class Search:
             empty = (fit.scene.asset[0] < 0).nonzero()[:, 0]
             if len(empty) == 0:
                 break
-            c, tint, change = self.sketches.propose(fit, wrong=fit.cost - self.floor if late else None)
+            c, tint, change = self.sketches.propose(
+                fit, wrong=fit.cost - self.mismatch.floor if late else None
+            )
             if len(c) == 0 or float(change[0]) > -price:
                 break
             trials = [with_object(fit.scene, int(empty[0]), c[[i]], tint[i]) for i in range(min(4, len(c)))]
@@ -290,48 +285,9 @@ class Search:
 
     # ---- repair
 
-    def agrees(self, fit: Fit) -> bool:
-        """True where no object, and no other place, is wrong. A little may be wrong everywhere."""
-        return not (any(self._is_wrong(fit, s) for s in self._slots(fit)) or self._misses(fit))
-
-    def _wrong_near(self, fit: Fit, slot: int) -> float:
-        """Wrong pixels above the noise on a slot's visible pixels and just beside them."""
-        return float((fit.cost - self.floor)[grown(fit.instance_id == slot, _RIM)].sum())
-
-    def _is_wrong(self, fit: Fit, slot: int) -> bool:
-        """True where the picture contradicts a slot's object; one that is wholly hidden it does not."""
-        share = _WRONG * float((fit.instance_id == slot).sum())
-        return self._wrong_near(fit, slot) > max(1.5 * self.settings.late_price, share)
-
-    def _wrong(self, fit: Fit) -> dict[int, float]:
-        """Wrong pixels near each slot that the picture contradicts."""
-        return {s: self._wrong_near(fit, s) for s in self._slots(fit) if self._is_wrong(fit, s)}
-
-    def _quite_wrong(self, fit: Fit) -> dict[int, float]:
-        """The same where so many are that least differences may lose their way."""
-        pixels = {s: float((fit.instance_id == s).sum()) for s in self._slots(fit)}
-        return {s: wrong for s, wrong in self._wrong(fit).items() if wrong > _QUITE * pixels[s]}
-
     def _may_win(self, trial: Fit, fit: Fit, slot: int) -> bool:
         """True where least differences may yet make a trial, which changes a slot, better than the fit."""
-        return trial.total < fit.total + max(self.settings.object_price, self._wrong_near(fit, slot))
-
-    def _misses(self, fit: Fit, least: float | None = None) -> bool:
-        """True where so many pixels, or an object's price, are wrong in one place, away from all objects."""
-        elsewhere = self._elsewhere(fit)
-        side = max(1, max(self.evidence.size) // 8)
-        sums = side**2 * F.avg_pool2d(elsewhere[None, None], side, stride=max(1, side // 4))
-        return float(sums.max()) > (self.settings.object_price if least is None else least)
-
-    def _elsewhere(self, fit: Fit) -> Tensor:
-        """How wrong each pixel is, above the noise, that is away from all objects, [H, W]."""
-        near = grown(covered(fit.instance_id, self.world.count[1]), _RIM)
-        return torch.where(near, 0.0, fit.cost - self.floor)
-
-    def _slots(self, fit: Fit) -> list[int]:
-        """Filled slots, the one with most wrong round it first."""
-        filled = (fit.scene.asset[0] >= 0).nonzero()[:, 0].tolist()
-        return sorted(filled, key=lambda s: -self._wrong_near(fit, s))
+        return trial.total < fit.total + max(self.settings.object_price, self.mismatch.near(fit, slot))
 
     def _repair(
         self,
@@ -378,7 +334,7 @@ class Search:
 
         With `most` only what costs no more wrong pixels before anything else is made up for it.
         """
-        for slot in reversed(self._slots(fit)):
+        for slot in reversed(self.mismatch.slots(fit)):
             trial = self.judge.fit(fit.scene.without(slot))
             loss = trial.total - fit.total
             if loss > min(10.0 * price, most):
@@ -405,30 +361,30 @@ class Search:
 
     def _turns(self, fit: Fit, price: float) -> Fit:
         """Turn each object that is wrong all the way round, where it is."""
-        for slot in self._slots(fit):
-            if self._is_wrong(fit, slot):
+        for slot in self.mismatch.slots(fit):
+            if self.mismatch.is_wrong(fit, slot):
                 fit = self._accept(
                     spun(self.judge, fit, slot), fit, price, 1.0, f"turn of {self._name(fit, slot)}"
                 )
-                worse = self._wrong_near(fit, slot)
+                worse = self.mismatch.near(fit, slot)
                 for trial in other_poses(self.judge, self.rough, fit, slot, worse=worse):
                     fit = self._accept(trial, fit, price, 1.0, f"turn of {self._name(fit, slot)}")
-                    if not self._is_wrong(fit, slot):
+                    if not self.mismatch.is_wrong(fit, slot):
                         break
         return fit
 
     def _slides(self, fit: Fit, price: float) -> Fit:
         """Move each object that is wrong along its ray, where that hardly shows."""
-        for slot in self._slots(fit):
-            if self._is_wrong(fit, slot):
+        for slot in self.mismatch.slots(fit):
+            if self.mismatch.is_wrong(fit, slot):
                 trial = slid(self.judge, fit, slot)
                 fit = self._accept(trial, fit, price, 0.0, f"slide of {self._name(fit, slot)}")
         return fit
 
     def _rescans(self, fit: Fit, price: float) -> Fit:
         """Turn each object that is not explained all the way round."""
-        for slot in self._slots(fit):
-            if not self._is_wrong(fit, slot):
+        for slot in self.mismatch.slots(fit):
+            if not self.mismatch.is_wrong(fit, slot):
                 continue
             base = candidates_of(fit.scene, [slot])
             starts = self._turned(base)
@@ -461,9 +417,12 @@ class Search:
         return self.moves.apply(many, shift)
 
     def _exchanges(self, fit: Fit, price: float) -> Fit:
-        """Put another asset in an object's place."""
-        for slot in self._slots(fit):
-            if not self._is_wrong(fit, slot):
+        """Put another asset in the place of each object that is wrong."""
+        return self._exchanged(fit, price, self.mismatch.wrong)
+
+    def _exchanged(self, fit: Fit, price: float, wrong: Callable[[Fit], dict[int, float]]) -> Fit:
+        for slot in self.mismatch.slots(fit):
+            if slot not in wrong(fit):
                 continue
             rest = self.judge.fit(fit.scene.without(slot))
             c, tint, _ = self.sketches.propose(rest, near=fit.instance_id == slot)
@@ -501,7 +460,7 @@ class Search:
 
     def _rebirths(self, fit: Fit, price: float) -> Fit:
         """Take the worst object away, alone and with its neighbours, and let others be born there."""
-        slots = self._slots(fit)
+        slots = self.mismatch.slots(fit)
         if len(slots) < 2 or self.excess(fit) < 10.0 * price:
             return fit
         place = fit.scene.translation[0]

@@ -162,13 +162,13 @@ def test_what_contradicts_a_scene(world: World) -> None:
                 world.unpack(theta, like=truth),
             )
         )
-        search._measure_floor(right)
-        assert search.agrees(right)
-        assert search._misses(missing)
-        assert not search.agrees(missing)
-        assert search._is_wrong(wrong, slot)
-        assert not search.agrees(wrong)
-        assert search.agrees(dim)
+        search.mismatch.measure(right)
+        assert search.mismatch.agrees(right)
+        assert search.mismatch.misses(missing)
+        assert not search.mismatch.agrees(missing)
+        assert search.mismatch.is_wrong(wrong, slot)
+        assert not search.mismatch.agrees(wrong)
+        assert search.mismatch.agrees(dim)
         assert not search.content(dim)
 
 

@@ -43,12 +43,14 @@ class Seen:
         self.glance = Glance(encoder, picture)
         assert self.glance.seen.assets.argmax(1)[:2].tolist() == [self.suv, self.cone]
         self.right = self.judge.fit(self.truth)
-        self.search._measure_floor(self.right)
-        self.rereading = Rereading(self.judge, self.search.rough, self.search.sketches, self.glance, PRICE)
+        self.search.mismatch.measure(self.right)
+        self.rereading = Rereading(
+            self.judge, self.search.rough, self.search.sketches, self.glance, self.search.mismatch, PRICE
+        )
 
     def first(self, scene: Scene, places: dict[int, int]) -> Fit:
         self.glance.places = places
-        return self.rereading.first(self.judge.fit(scene), self.search._quite_wrong, self.search._elsewhere)
+        return self.rereading.first(self.judge.fit(scene))
 
 
 def placed(scene: Scene, slot: int, asset: int, degrees: float, place: list[float]) -> Scene:
@@ -106,7 +108,7 @@ def test_an_overlooked_object_is_found_where_it_was_doubtful(seen: Seen) -> None
 
 def test_nothing_is_added_to_what_is_right(seen: Seen) -> None:
     seen.glance.places = {0: 0, 1: 1}
-    assert seen.rereading.again(seen.right, seen.search._wrong) is seen.right
+    assert seen.rereading.again(seen.right) is seen.right
     assert seen.first(seen.truth, {0: 0, 1: 1}).total == seen.right.total
 
 
@@ -121,7 +123,7 @@ def test_one_more_object_must_save_its_price(seen: Seen) -> None:
 def test_another_asset_is_refined_before_it_is_judged(seen: Seen, world: World) -> None:
     seen.glance.places = {0: 0, 1: 1}
     other = seen.judge.fit(placed(seen.truth, 0, world.index("pickup"), 326.0, [-3.9, 0.0, -7.4]))
-    found = seen.rereading.again(other, seen.search._wrong)
+    found = seen.rereading.again(other)
     assert int(found.scene.asset[0, 0]) == seen.suv
     assert found.total < 0.5 * other.total
 

@@ -1,0 +1,81 @@
+"""Mismatch: where a fit's picture is wrong by more than the noise, object by object and away from all."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from inverse.least_differences import Fit
+from inverse.losses import Evidence, covered, noise_floor
+from inverse.window import grown
+
+_RIM = 4  # [px] how far beside an object what is wrong is its own
+_WRONG = 0.03  # share of an object's pixels that may be wrong
+_QUITE = 0.25  # the same above which it is read anew before anything else is tried
+
+
+class Mismatch:
+    """Wrong pixels above the noise of one picture.
+
+    Attributes:
+        floor: Wrong pixels that noise gives each pixel; infinite until it is measured.
+
+    Args:
+        evidence: The picture.
+        slots: Of its scenes.
+        price: Wrong pixels that one more object must save.
+        trifle: Wrong pixels round one object, and of its noise, that mean nothing.
+    """
+
+    def __init__(self, evidence: Evidence, slots: int, *, price: float, trifle: float) -> None:
+        self.evidence, self._count = evidence, slots
+        self._price, self._trifle = price, trifle
+        self.floor = math.inf
+
+    def measure(self, fit: Fit) -> None:
+        """Noise is never more than it once was: what a worse fit leaves over is not noise."""
+        self.floor = min(self.floor, noise_floor(fit.image - self.evidence.image, self.evidence.tau))
+
+    def excess(self, fit: Fit) -> float:
+        """Wrong pixels above the noise."""
+        return fit.total - self.floor * fit.cost.numel()
+
+    def agrees(self, fit: Fit) -> bool:
+        """True where no object, and no other place, is wrong. A little may be wrong everywhere."""
+        return not (any(self.is_wrong(fit, s) for s in self.slots(fit)) or self.misses(fit))
+
+    def slots(self, fit: Fit) -> list[int]:
+        """Filled slots, the one with most wrong round it first."""
+        filled = (fit.scene.asset[0] >= 0).nonzero()[:, 0].tolist()
+        return sorted(filled, key=lambda s: -self.near(fit, s))
+
+    def near(self, fit: Fit, slot: int) -> float:
+        """Wrong pixels above the noise on a slot's visible pixels and just beside them."""
+        return float((fit.cost - self.floor)[grown(fit.instance_id == slot, _RIM)].sum())
+
+    def is_wrong(self, fit: Fit, slot: int) -> bool:
+        """True where the picture contradicts a slot's object; one that is wholly hidden it does not."""
+        return self.near(fit, slot) > max(self._trifle, _WRONG * float((fit.instance_id == slot).sum()))
+
+    def wrong(self, fit: Fit) -> dict[int, float]:
+        """Wrong pixels near each slot that the picture contradicts, the worst first."""
+        return {s: self.near(fit, s) for s in self.slots(fit) if self.is_wrong(fit, s)}
+
+    def quite_wrong(self, fit: Fit) -> dict[int, float]:
+        """The same where so many are that least differences may lose their way."""
+        pixels = {s: float((fit.instance_id == s).sum()) for s in self.slots(fit)}
+        return {s: wrong for s, wrong in self.wrong(fit).items() if wrong > _QUITE * pixels[s]}
+
+    def misses(self, fit: Fit, least: float | None = None) -> bool:
+        """True where so many pixels, or an object's price, are wrong in one place, away from all objects."""
+        elsewhere = self.elsewhere(fit)
+        side = max(1, max(self.evidence.size) // 8)
+        sums = side**2 * F.avg_pool2d(elsewhere[None, None], side, stride=max(1, side // 4))
+        return float(sums.max()) > (self._price if least is None else least)
+
+    def elsewhere(self, fit: Fit) -> Float[Tensor, "height width"]:
+        """How wrong each pixel is, above the noise, that is away from all objects."""
+        near = grown(covered(fit.instance_id, self._count), _RIM)
+        return torch.where(near, 0.0, fit.cost - self.floor)
