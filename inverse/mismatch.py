@@ -26,7 +26,7 @@ class Mismatch:
         evidence: The picture.
         slots: Of its scenes.
         price: Wrong pixels that one more object must save.
-        trifle: Wrong pixels round one object, and of its noise, that mean nothing.
+        trifle: Wrong pixels round one object that may be chance.
     """
 
     def __init__(self, evidence: Evidence, slots: int, *, price: float, trifle: float) -> None:

@@ -60,7 +60,6 @@ class Search:
         self.moves: Moves = judge.moves
         self.evidence = judge.evidence
         self.sketches = Proposals(judge, sketcher, seed=seed)
-        self.log: list[str] = []
         self._vain: dict[str, Scene] = {}  # of each move the scene that it could not better
         self.mismatch = Mismatch(
             judge.evidence,
@@ -85,7 +84,7 @@ class Search:
             self._exchanges,
             self._rebirths,
         )
-        fit = self._repair(fit, moves, self.content, self.settings.repair_renders)
+        fit = self._repair(fit, moves, self.content)
         return self._deaths(fit, self.settings.late_price)
 
     def improve(self, fit: Fit, glance: Glance, descended: Callable[[Fit], Fit]) -> Fit:
@@ -119,7 +118,7 @@ class Search:
             little = self.excess(now) < self.settings.little * pixels
             return self.mismatch.agrees(now) or (self.judge.renders > soon and little)
 
-        fit = self._repair(fit, moves, done, self.settings.repair_renders)
+        fit = self._repair(fit, moves, done)
         return self._deaths(fit, price)
 
     def _near(self, start: Fit, reread: Callable[[Fit], Fit], descended: Callable[[Fit], Fit]) -> Fit:
@@ -290,14 +289,10 @@ class Search:
         return trial.total < fit.total + max(self.settings.object_price, self.mismatch.near(fit, slot))
 
     def _repair(
-        self,
-        fit: Fit,
-        moves: tuple[Callable[[Fit, float], Fit], ...],
-        done: Callable[[Fit], bool],
-        renders: int,
+        self, fit: Fit, moves: tuple[Callable[[Fit, float], Fit], ...], done: Callable[[Fit], bool]
     ) -> Fit:
         """Rounds of moves until it is done, nothing helps any more, or so many pictures are drawn."""
-        price, end = self.settings.late_price, self.judge.renders + renders
+        price, end = self.settings.late_price, self.judge.renders + self.settings.repair_renders
         for _ in range(self.settings.rounds):
             if done(fit) or self.judge.renders > end:
                 break
@@ -324,7 +319,6 @@ class Search:
 
     def _accept(self, trial: Fit, fit: Fit, price: float, margin: float, what: str) -> Fit:
         if self._price(trial, price) < self._price(fit, price) - margin:
-            self.log.append(f"{what}: {self.excess(fit):.0f} -> {self.excess(trial):.0f} wrong pixels")
             self.judge.note(what, trial)
             return trial
         return fit

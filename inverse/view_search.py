@@ -33,7 +33,6 @@ class ViewSearch:
         self.rough = judge.coarser(_ROUGH)
         self.points = [surface_points(a.vertices) for a in self.world.assets]
         self.floor = 0.0
-        self.log: list[str] = []
 
     def run(self, fit: Fit) -> Fit:
         """The objects found over `fit`, a scene without objects whose background is right."""
@@ -108,7 +107,6 @@ class ViewSearch:
             return fit
         trial = self.settle(trial)
         if trial.total < fit.total - max(1.0, 0.02 * fit.total):
-            self.log.append(f"second look: {fit.total:.0f} -> {trial.total:.0f} wrong pixels")
             return trial
         return fit
 
