@@ -90,8 +90,9 @@ class Search:
     def improve(self, fit: Fit, glance: Glance, descended: Callable[[Fit], Fit]) -> Fit:
         """The best set of objects found from `fit`, a scene that is about right.
 
-        Only places where the picture contradicts it are looked at again: what the encoder held possible comes
-        first, then turns, slides, candidates of the bank, and another light.
+        Only places where the picture contradicts it are looked at again: what the encoder held possible and
+        what it overlooked come first, then other assets where much is wrong, turns, slides, candidates of the
+        bank, and another light.
 
         Args:
             fit: Where to begin.
