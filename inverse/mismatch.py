@@ -44,12 +44,11 @@ class Mismatch:
 
     def agrees(self, fit: Fit) -> bool:
         """True where no object, and no other place, is wrong. A little may be wrong everywhere."""
-        return not (any(self.is_wrong(fit, s) for s in self.slots(fit)) or self.misses(fit))
+        return not (self.wrong(fit) or self.misses(fit))
 
     def slots(self, fit: Fit) -> list[int]:
         """Filled slots, the one with most wrong round it first."""
-        filled = (fit.scene.asset[0] >= 0).nonzero()[:, 0].tolist()
-        return sorted(filled, key=lambda s: -self.near(fit, s))
+        return list(self._nears(fit))
 
     def near(self, fit: Fit, slot: int) -> float:
         """Wrong pixels above the noise on a slot's visible pixels and just beside them."""
@@ -57,16 +56,24 @@ class Mismatch:
 
     def is_wrong(self, fit: Fit, slot: int) -> bool:
         """True where the picture contradicts a slot's object; one that is wholly hidden it does not."""
-        return self.near(fit, slot) > max(self._trifle, _WRONG * float((fit.instance_id == slot).sum()))
+        return self._contradicted(fit, slot, self.near(fit, slot))
 
     def wrong(self, fit: Fit) -> dict[int, float]:
         """Wrong pixels near each slot that the picture contradicts, the worst first."""
-        return {s: self.near(fit, s) for s in self.slots(fit) if self.is_wrong(fit, s)}
+        return {s: near for s, near in self._nears(fit).items() if self._contradicted(fit, s, near)}
 
     def quite_wrong(self, fit: Fit) -> dict[int, float]:
         """The same where so many are that least differences may lose their way."""
-        pixels = {s: float((fit.instance_id == s).sum()) for s in self.slots(fit)}
-        return {s: wrong for s, wrong in self.wrong(fit).items() if wrong > _QUITE * pixels[s]}
+        return {s: near for s, near in self.wrong(fit).items() if near > _QUITE * _shown(fit, s)}
+
+    def _nears(self, fit: Fit) -> dict[int, float]:
+        """Wrong pixels near each filled slot, the worst first."""
+        filled = (fit.scene.asset[0] >= 0).nonzero()[:, 0].tolist()
+        nears = {slot: self.near(fit, slot) for slot in filled}
+        return dict(sorted(nears.items(), key=lambda item: -item[1]))
+
+    def _contradicted(self, fit: Fit, slot: int, near: float) -> bool:
+        return near > max(self._trifle, _WRONG * _shown(fit, slot))
 
     def misses(self, fit: Fit, least: float | None = None) -> bool:
         """True where so many pixels, or an object's price, are wrong in one place, away from all objects."""
@@ -79,3 +86,8 @@ class Mismatch:
         """How wrong each pixel is, above the noise, that is away from all objects."""
         near = grown(covered(fit.instance_id, self._count), _RIM)
         return torch.where(near, 0.0, fit.cost - self.floor)
+
+
+def _shown(fit: Fit, slot: int) -> float:
+    """Visible pixels of a slot's object."""
+    return float((fit.instance_id == slot).sum())

@@ -135,9 +135,9 @@ class Search:
             unsure = self.excess(fit) > self.settings.little * pixels
         if unsure:
             start = reread(fit)
-            fit = self._rival(start, fit, self._overlooked)
+            fit = self._better(self._overlooked(self._likelier(start, fit)), fit)
         if self.excess(fit) > _FAR * pixels:
-            fit = self._rival(descended(start), fit)
+            fit = self._better(self._likelier(descended(start), fit), fit)
             self.judge.note("gradients", fit)
         return fit
 
@@ -152,7 +152,7 @@ class Search:
         """The worst object in other readings, each followed to its end: quicker than a search for all."""
         for slot in self.mismatch.slots(fit)[:1]:
             for scene, _ in rereading.others(fit, slot)[:2]:
-                fit = self._rival(descended(self.judge.fit(scene)), fit)
+                fit = self._better(self._likelier(descended(self.judge.fit(scene)), fit), fit)
         return fit
 
     def _looked_again(self, fit: Fit, rereading: Rereading) -> Fit:
@@ -178,11 +178,14 @@ class Search:
     def _likelier(self, start: Fit, fit: Fit) -> Fit:
         """The fit, or where another start leads to if that is better, both in small pictures."""
         small = self._roughly(start)
-        return self.judge.fit(small.scene) if small.total < float(self.rough.costs(fit.scene)) else fit
+        if small.total >= float(self.rough.costs(fit.scene)):
+            return fit
+        likelier = self.judge.fit(small.scene)
+        self.judge.note("least differences", likelier)
+        return likelier
 
-    def _rival(self, start: Fit, fit: Fit, mended: Callable[[Fit], Fit] = lambda now: now) -> Fit:
-        """The fit, or what another start leads to if that is better; small pictures say whether it may be."""
-        trial = mended(self._likelier(start, fit))
+    def _better(self, trial: Fit, fit: Fit) -> Fit:
+        """The better of a trial, once nothing of it moves, and the fit."""
         return min(fit, self._finished(trial, 4, _STEEP), key=lambda f: f.total)
 
     def _finished(self, fit: Fit, iterations: int = 6, least: float = LEAST) -> Fit:

@@ -119,7 +119,8 @@ def recursion(real: Any, lines: int, lanes: int, *, subtract: bool = False) -> S
         lanes: How many neighbouring numbers of each.
         subtract: Whether x - less is filtered, instead of x.
     """
-    # vectors of fewer than 32 numbers are taken apart by compilers, longer ones kept in vector registers
+    # vectors of fewer than 32 numbers are taken apart by compilers, longer ones kept in vector registers;
+    # for a pixel's channels alone, that would be work on 29 numbers more
     held = max(32, lines * lanes) if lines * lanes > 3 else lines * lanes
     vec = wp.types.vector(length=held, dtype=real)
     vec4 = wp.types.vector(length=4, dtype=real)
