@@ -14,6 +14,7 @@ from inverse.window import grown
 _RIM = 4  # [px] how far beside an object what is wrong is its own
 _WRONG = 0.03  # share of an object's pixels that may be wrong
 _QUITE = 0.25  # the same above which it is read anew before anything else is tried
+_CROWD = 20.0  # wrong pixels that in one place are no object's own error, whatever its size
 
 
 class Mismatch:
@@ -75,12 +76,15 @@ class Mismatch:
     def _contradicted(self, fit: Fit, slot: int, near: float) -> bool:
         return near > max(self._trifle, _WRONG * _shown(fit, slot))
 
-    def misses(self, fit: Fit, least: float | None = None) -> bool:
-        """True where so many pixels, or an object's price, are wrong in one place, away from all objects."""
-        elsewhere = self.elsewhere(fit)
+    def misses(self, fit: Fit) -> bool:
+        """True where an object seems to be missing: much is wrong in one place, away from others or not."""
+        return self.crowd(self.elsewhere(fit)) > self._price or self.crowd(fit.cost - self.floor) > _CROWD
+
+    def crowd(self, wrong: Float[Tensor, "height width"]) -> float:
+        """Wrong pixels in the place, an eighth of the picture's side, where most are."""
         side = max(1, max(self.evidence.size) // 8)
-        sums = side**2 * F.avg_pool2d(elsewhere[None, None], side, stride=max(1, side // 4))
-        return float(sums.max()) > (self._price if least is None else least)
+        sums = side**2 * F.avg_pool2d(wrong[None, None], side, stride=max(1, side // 4))
+        return float(sums.max())
 
     def elsewhere(self, fit: Fit) -> Float[Tensor, "height width"]:
         """How wrong each pixel is, above the noise, that is away from all objects."""

@@ -12,18 +12,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inverse.bank import rotations, spread, yaws
-from inverse.candidates import Candidates, Moves, candidates_of
+from inverse.bank import spread
+from inverse.candidates import Moves, candidates_of
 from inverse.glance import Glance
 from inverse.least_differences import LEAST, Fit, Judge, with_object
 from inverse.light import lights, of_slot, relight
 from inverse.mismatch import Mismatch
+from inverse.others import Others
 from inverse.proposals import Proposals
 from inverse.rereading import Rereading
 from inverse.sketch import Sketcher
 from inverse.slides import slid
 from inverse.turns import other_poses, spun
-from scenes import Scene, stack
+from scenes import Scene
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Search:
             price=self.settings.object_price,
             trifle=1.5 * self.settings.late_price,
         )
+        self.others = Others(judge, self.rough, self.sketches, self.mismatch)
 
     def run(self, fit: Fit) -> Fit:
         """The best set of objects found, beginning with `fit`, a scene without objects."""
@@ -111,12 +113,12 @@ class Search:
             fit = self._relit(fit, price)
         if not self.mismatch.agrees(fit):
             fit = self._looked_again(fit, rereading)
-        births, changes = (self._late_birth,), (self._turns, self._slides, self._exchanges)
+        births, changes = (self._late_birth, self._insists), (self._turns, self._slides, self._exchanges)
         moves = (births + changes if self.mismatch.misses(fit) else changes + births) + (self._relit,)
         soon = self.judge.renders + self.settings.glance_renders
 
         def done(now: Fit) -> bool:
-            little = self.excess(now) < self.settings.little * pixels
+            little = self.excess(now) < self.settings.little * pixels and not self.mismatch.misses(now)
             return self.mismatch.agrees(now) or (self.judge.renders > soon and little)
 
         fit = self._repair(fit, moves, done)
@@ -137,13 +139,20 @@ class Search:
             start = reread(fit)
             fit = self._better(self._overlooked(self._likelier(start, fit)), fit)
         if self.excess(fit) > _FAR * pixels:
+            fit = self._replaced(fit)
+        if self.excess(fit) > _FAR * pixels:
             fit = self._better(self._likelier(descended(start), fit), fit)
             self.judge.note("gradients", fit)
         return fit
 
+    def _replaced(self, fit: Fit) -> Fit:
+        """The fit with other assets where much is wrong."""
+        replaced = self._moved(self._urgent_exchanges, fit)
+        return fit if replaced is fit else self._finished(replaced, least=_STEEP)
+
     def _overlooked(self, fit: Fit) -> Fit:
         """The fit with objects where much is wrong in one place, away from all others."""
-        if not self.mismatch.misses(fit, _CLEAR * self.settings.late_price):
+        if self.mismatch.crowd(self.mismatch.elsewhere(fit)) < _CLEAR * self.settings.late_price:
             return fit
         born = self._births(fit, self.settings.object_price, most=2, late=True)
         return fit if born is fit else self._likelier(born, born)
@@ -159,9 +168,9 @@ class Search:
         """Other assets where much is wrong; if that is no gain, turns and other readings of what is wrong."""
         fit = self._finished(fit, least=_STEEP)
         fit = self._deaths(fit, self.settings.late_price, most=self.settings.late_price)
-        replaced = self._exchanged(fit, self.settings.late_price, self.mismatch.quite_wrong)
+        replaced = self._replaced(fit)
         if replaced is not fit:
-            return self._finished(replaced, least=_STEEP)
+            return replaced
         fit = self._moved(self._turns, fit)
         again = rereading.again(fit)
         return fit if again is fit else self._finished(again, least=_STEEP)
@@ -385,7 +394,7 @@ class Search:
             if not self.mismatch.is_wrong(fit, slot):
                 continue
             base = candidates_of(fit.scene, [slot])
-            starts = self._turned(base)
+            starts = self.others.turned(base)
             rest = self.judge.fit(fit.scene.without(slot))
             c, tint, _ = self.sketches.refined(rest, starts, 5)
             trials = [
@@ -397,58 +406,42 @@ class Search:
                 fit = self._accept(best, fit, price, 1.0, f"turn of {self._name(fit, slot)}")
         return fit
 
-    def _turned(self, base: Candidates) -> Candidates:
-        period = float(self.moves.period[base.asset[0]])
-        if not self.moves.upright:
-            turns = rotations(300)
-            many = base.repeat(len(turns))
-            return Candidates(many.asset, turns, many.translation, many.scale)
-        if period > 0:
-            turns = yaws(torch.arange(24) * (period / 24))
-            many = base.repeat(24)
-            return Candidates(many.asset, turns @ many.rotation, many.translation, many.scale)
-        many = base.repeat(5)
-        shift = torch.zeros(5, self.moves.count)
-        shift[1:, :2] = (
-            0.012 * self.sketches.reach * torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-        )
-        return self.moves.apply(many, shift)
-
     def _exchanges(self, fit: Fit, price: float) -> Fit:
         """Put another asset in the place of each object that is wrong."""
-        return self._exchanged(fit, price, self.mismatch.wrong)
+        return self._exchanged(fit, price, self.mismatch.wrong, self.others.likeliest)
 
-    def _exchanged(self, fit: Fit, price: float, wrong: Callable[[Fit], dict[int, float]]) -> Fit:
+    def _urgent_exchanges(self, fit: Fit, price: float) -> Fit:
+        """The same of each that is quite wrong."""
+        return self._exchanged(fit, price, self.mismatch.quite_wrong, self.others.likeliest)
+
+    def _insists(self, fit: Fit, price: float) -> Fit:
+        """The same with all that is proposed for an empty place, if an object seems to be missing."""
+        if not self.mismatch.misses(fit):
+            return fit
+        return self._exchanged(fit, price, self.mismatch.quite_wrong, self.others.imaginable)
+
+    def _exchanged(
+        self,
+        fit: Fit,
+        price: float,
+        wrong: Callable[[Fit], dict[int, float]],
+        others: Callable[[Fit, int], list[Scene]],
+    ) -> Fit:
+        """The fit with the best of `others` in each slot that is `wrong`, where that is a clear gain."""
         for slot in self.mismatch.slots(fit):
             if slot not in wrong(fit):
                 continue
-            rest = self.judge.fit(fit.scene.without(slot))
-            c, tint, _ = self.sketches.propose(rest, near=fit.instance_id == slot)
-            if len(c) == 0:
-                continue
-            scenes = [with_object(fit.scene, slot, c[[i]], tint[i]) for i in range(len(c))]
-            trials = [
-                self.rough.polish(self.rough.fit(scene), free=of_slot(self.world, slot), iterations=3)
-                for scene in self._likeliest(fit.scene, scenes, slot)
-            ]
+            own = of_slot(self.world, slot)
+            trials = [self.rough.polish(self.rough.fit(s), free=own, iterations=3) for s in others(fit, slot)]
             if not trials:
                 continue
             trial = self.judge.fit(min(trials, key=lambda t: t.total).scene)
             if not self._may_win(trial, fit, slot):
                 continue
-            trial = self.judge.polish(trial, free=of_slot(self.world, slot), iterations=3)
+            trial = self.judge.polish(trial, free=own, iterations=3)
             margin = max(1.0, self.settings.gain_share * max(0.0, self.excess(fit)))
             fit = self._accept(trial, fit, price, margin, f"exchange of {self._name(fit, slot)}")
         return fit
-
-    def _likeliest(self, now: Scene, scenes: list[Scene], slot: int) -> list[Scene]:
-        """Of scenes that differ in a slot the best of each asset, at most three, and none that is as now."""
-        best: dict[int, Scene] = {}
-        for k in self.rough.costs(stack(scenes)).argsort().tolist():
-            asset, shift = int(scenes[k].asset[0, slot]), scenes[k].translation - now.translation
-            if asset != int(now.asset[0, slot]) or float(shift[0, slot].norm()) > 0.04 * self.sketches.reach:
-                best.setdefault(asset, scenes[k])
-        return list(best.values())[:3]
 
     def _late_birth(self, fit: Fit, price: float) -> Fit:
         trial = self._births(fit, price, most=1, late=True)

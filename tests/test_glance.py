@@ -172,6 +172,21 @@ def test_what_contradicts_a_scene(world: World) -> None:
         assert not search.content(dim)
 
 
+def test_what_shows_behind_another_object_is_missed(world: World) -> None:
+    """Of a tenth of a pyramid behind a carton: all that is wrong is beside the carton, which is large."""
+    truth = sampled(world, 93_471)
+    names = [world.assets[a].name if a >= 0 else "" for a in truth.asset[0].tolist()]
+    with open_engine("software", world, size=(128, 128)) as engine:
+        judge = Judge(engine, world, Evidence(engine.render(truth).rgb[0]))
+        search = Search(judge, Sketcher(world))
+        fit = judge.fit(truth.without(names.index("pyramid")))
+        search.mismatch.measure(judge.fit(truth))
+        assert not search.mismatch.wrong(fit)
+        assert search.mismatch.crowd(search.mismatch.elsewhere(fit)) < search.settings.object_price
+        assert search.mismatch.misses(fit)
+        assert not search.mismatch.agrees(fit)
+
+
 @pytest.mark.slow
 def test_an_encoder_that_knows_nothing_does_no_harm() -> None:
     """The engine's picture says that it is wrong, and search takes over."""

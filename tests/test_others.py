@@ -1,0 +1,63 @@
+"""What else may be in an object's place: of a hidden bottle its neck is enough."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+from inverse.least_differences import Fit, Judge
+from inverse.losses import Evidence
+from inverse.search import Search
+from inverse.sketch import Sketcher
+from render.engine import open_engine
+from scenes import Scene, World
+
+
+@pytest.fixture(scope="module")
+def hidden() -> Iterator[tuple[Search, Fit, Scene, int]]:
+    """A search, a fit with a mug in the place of a bottle behind a ball, the truth, the bottle's slot."""
+    world = World.load("tabletop")
+    truth = world.sample(1, generator=torch.Generator().manual_seed(93_408))
+    bottles = [s for s in range(truth.slots) if world.assets[int(truth.asset[0, s])].name == "bottle"]
+    slot = min(bottles, key=lambda s: float(truth.translation[0, s, 0]))
+    asset = truth.asset.clone()
+    asset[0, slot] = [a.name for a in world.assets].index("mug")
+    with open_engine("software", world, size=(128, 128)) as engine:
+        judge = Judge(engine, world, Evidence(engine.render(truth).rgb[0]))
+        search = Search(judge, Sketcher(world))
+        search.mismatch.measure(judge.fit(truth))
+        yield search, judge.fit(replace(truth, asset=asset)), truth, slot
+
+
+def nearest(scenes: list[Scene], truth: Scene, slot: int) -> float:
+    """How far [m] from the truth the nearest object of the right asset is."""
+    right = [s for s in scenes if int(s.asset[0, slot]) == int(truth.asset[0, slot])]
+    return min((float((s.translation - truth.translation)[0, slot].norm()) for s in right), default=9.0)
+
+
+def test_what_is_hidden_is_imaginable(hidden: tuple[Search, Fit, Scene, int]) -> None:
+    search, fit, truth, slot = hidden
+    scenes = search.others.imaginable(fit, slot)
+    assert 1 < len(scenes) <= 16
+    assert nearest(scenes, truth, slot) < 0.01
+
+
+def test_the_likeliest_are_of_other_assets_or_places(hidden: tuple[Search, Fit, Scene, int]) -> None:
+    search, fit, _, slot = hidden
+    scenes = search.others.likeliest(fit, slot)
+    assert len(scenes) <= 3
+    assert len({int(s.asset[0, slot]) for s in scenes}) == len(scenes)
+    for scene in scenes:
+        apart = float((scene.translation - fit.scene.translation)[0, slot].norm())
+        assert (
+            int(scene.asset[0, slot]) != int(fit.scene.asset[0, slot]) or apart > 0.04 * search.sketches.reach
+        )
+
+
+def test_an_exchange_puts_it_right(hidden: tuple[Search, Fit, Scene, int]) -> None:
+    search, fit, truth, slot = hidden
+    assert search.mismatch.misses(fit)
+    found = search._insists(fit, search.settings.late_price)
+    assert int(found.scene.asset[0, slot]) == int(truth.asset[0, slot])
+    assert found.total < 0.3 * fit.total
