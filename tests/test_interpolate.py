@@ -101,6 +101,16 @@ def test_nothing_there():
     assert empty.shape == (0, 4, 4, 3)
 
 
+def test_bad_numbers_stay_in_their_faces():
+    vertices = torch.tensor([[1.0, 1.0, 1.0], [5.0, 1.0, 1.0], [1.0, 5.0, 1.0]])
+    faces = torch.tensor([[0, 1, 2]], dtype=torch.int32)
+    raster = rasterize(vertices, faces, image_size=(8, 8))
+    values = torch.full((3, 2), float("nan"))
+    image = interpolate(values, vertices, faces, raster)
+    assert image.isnan().all(-1).equal(raster.face >= 0)
+    assert (image[raster.face < 0] == 0).all()
+
+
 def test_rejects():
     vertices, top, raster = random_mesh(5)
     values = torch.rand(12, 3, dtype=torch.float64)

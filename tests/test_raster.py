@@ -152,6 +152,15 @@ def test_sliver_keeps_depth_and_weights_in_range():
     assert ((raster.barycentric >= 0) & (raster.barycentric <= 1)).all()
 
 
+def test_weights_beyond_float32():
+    """Of edge values times inverse depth, the far corner's overflows."""
+    raster = draw([[-1049.2, 5373.2, 9e26], [15.6, -9.1, 9e26], [-512597.0, -10151254.0, 9e26]], [[0, 1, 2]])
+    hit = raster.face == 0
+    assert hit.any()
+    assert raster.barycentric.isfinite().all()
+    assert_close(raster.barycentric.sum(-1)[hit], torch.ones(int(hit.sum())))
+
+
 @pytest.mark.parametrize("images", [1, 3, 17])
 @pytest.mark.parametrize("threads", [2, 3, 5])
 def test_threads_change_no_bit(monkeypatch, images, threads):

@@ -41,10 +41,6 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
         n = first_image + item
         y = first_row + line
         base = n / images_per_copy * rows_per_copy
-        last = wp.int32(-1)
-        a = row()
-        b = row()
-        c = row()
         faces = face[n, y]
         weights = barycentric[n, y]
         colours = image[n, y]
@@ -53,14 +49,12 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
         while x < end:
             f = read_face(faces, x)
             colour = row()
-            if f >= 0:
-                if f != last:  # a face's attributes serve all pixels of its run
-                    last = f
-                    i = read_corners(index, f)
-                    a = read_values(values, base + i[0])
-                    b = read_values(values, base + i[1])
-                    c = read_values(values, base + i[2])
+            if f >= 0:  # its corners anew at each pixel: CPUs guess wrong where a face of few pixels ends
                 w = read_weights(weights, x)
+                i = read_corners(index, f)
+                a = read_values(values, base + i[0])
+                b = read_values(values, base + i[1])
+                c = read_values(values, base + i[2])
                 colour = real(w[0]) * a + real(w[1]) * b + real(w[2]) * c
             write_values(colours, x, colour)
             x += 1
@@ -99,9 +93,7 @@ def kernels(real: Any, channels: int) -> SimpleNamespace:
             a = row()
             b = row()
             c = row()
-            while x < end:  # the run of pixels that show this face
-                if read_face(faces, x) != f:
-                    break
+            while x < end and read_face(faces, x) == f:  # the run of pixels that show this face
                 w = read_weights(weights, x)
                 g = read_values(grads, x)
                 a += real(w[0]) * g

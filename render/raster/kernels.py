@@ -19,6 +19,7 @@ from render.reading import reader, writer
 wp.set_module_options(OPTIONS)
 
 HUGE = wp.constant(1.0e30)
+TINY = wp.constant(1.0e-30)
 LAST = wp.constant(0x7FFFFFFF)
 LOW_HALF = wp.constant(wp.int64(0x7FFFFFFF))
 
@@ -234,6 +235,18 @@ def cover(
         y += chunks
 
 
+@wp.func
+def normalised(w: wp.vec3):
+    """Weights of sum 1: equal ones where all are 0, as of a sliver seen at its corner, or beyond float32.
+
+    Bounded, not asked about: a comparison would cost as much as all the rest.
+    """
+    w = wp.vec3(
+        wp.min(wp.max(w[0], TINY), HUGE), wp.min(wp.max(w[1], TINY), HUGE), wp.min(wp.max(w[2], TINY), HUGE)
+    )
+    return w * (1.0 / (w[0] + w[1] + w[2]))
+
+
 @wp.kernel
 def resolve(
     # in
@@ -294,13 +307,7 @@ def resolve(
                     (a[0] - c[0]) * rise * b[2],
                     ((b[0] - a[0]) * rise + rest) * c[2],
                 )
-            weights = slope * (float(x) + 0.5 - origin) + start
-            weights = wp.vec3(wp.max(weights[0], 0.0), wp.max(weights[1], 0.0), wp.max(weights[2], 0.0))
-            total = weights[0] + weights[1] + weights[2]
-            if total > 0.0 and total < HUGE:
-                weights = weights * (1.0 / total)
-            else:  # a sliver seen at its corner, or edge values beyond float32
-                weights = wp.vec3(1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0)
+            weights = normalised(slope * (float(x) + 0.5 - origin) + start)
         write_face(face_row, x, f)
         write_depth(depth_row, x, depth)
         write_weights(weights_row, x, weights)
