@@ -28,10 +28,18 @@ def view(tensor: Tensor, dtype: Any = None) -> Any:
     return wp.from_torch(_bare(_contiguous(tensor).detach()), dtype=dtype, requires_grad=False)
 
 
-def argument(tensor: Tensor, dtype: Any = None) -> Any:
-    """The same for a kernel's argument, not for a member of a struct: made much faster."""
-    tensor = _bare(_contiguous(tensor))
-    key = tensor.shape, tensor.stride(), tensor.dtype, dtype
+def argument(tensor: Tensor, dtype: Any = None, *, shape: tuple[int, ...] | None = None) -> Any:
+    """The same for a kernel's argument, not for a member of a struct: made much faster.
+
+    Args:
+        tensor: Contiguous where a shape is given.
+        dtype: Warp's, if its numbers belong together in vectors.
+        shape: What the kernel sees, if not the tensor's shape. A view made by PyTorch takes twice as long as
+            all the rest.
+    """
+    if functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = _bare(tensor)
+    key = tensor.shape if shape is None else shape, tensor.stride(), tensor.dtype, dtype
     array = _ARRAY.from_buffer_copy(_described.get(key) or _describe(key, tensor))
     array.data = tensor.data_ptr()
     array.tensor = tensor  # it lives as long
@@ -42,7 +50,8 @@ def _describe(key: tuple[Any, ...], tensor: Tensor) -> bytes:
     """What Warp passes to a kernel for an array; but for its place in memory, `key` determines it."""
     if len(_described) >= _KEPT:
         _described.clear()
-    *_, dtype = key
+    shape, *_, dtype = key
+    tensor = _bare(_contiguous(tensor).view(shape))
     array: Any = wp.from_torch(tensor, dtype=dtype, requires_grad=False, return_ctype=True)
     described = bytes(array)
     _described[key] = described

@@ -89,6 +89,22 @@ def test_strides_and_types_make_arguments_of_their_own():
         argument(wide, wp.vec3)
 
 
+def test_a_shape_in_place_of_a_view():
+    x = torch.arange(12.0).view(1, 4, 3)
+    for dtype, shape in ((None, (1, 12)), (wp.vec3, (2, 2, 3))):
+        a, b = argument(x, dtype, shape=shape), argument(x.view(shape), dtype)
+        assert (a.data, a.ndim, list(a.shape), list(a.strides)) == (
+            b.data,
+            b.ndim,
+            list(b.shape),
+            list(b.strides),
+        )
+    assert list(argument(x).shape)[:3] == [1, 4, 3]
+    assert list(argument(torch.empty(0, 4, 3), shape=(0, 12)).shape)[:2] == [0, 12]
+    with pytest.raises(RuntimeError, match="view size is not compatible"):
+        argument(x.mT, shape=(12,))
+
+
 def test_descriptions_of_arrays_do_not_pile_up():
     for n in range(2 * launching._KEPT):
         argument(torch.empty(n))

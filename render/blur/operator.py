@@ -165,7 +165,8 @@ def _products(image: Tensor, less: Tensor, other: Tensor) -> Tensor:
     k = kernels(REAL[image.dtype], lanes)
     load_unique(kernels.__module__, (k.product,), str(image.device))
     total = image.new_empty(batch, height)
-    given, out = [argument(t.view(len(t), height, -1)) for t in (image, less, other)], argument(total)
+    given = [argument(t, shape=(t.shape[0], height, width * channels)) for t in (image, less, other)]
+    out = argument(total)
     parts = shares(thread_count(image.device, numbers=image.numel()), batch, height)
 
     def some(index: int) -> None:
@@ -208,7 +209,8 @@ def _convolved(image: Tensor, sigma: float) -> Tensor:
     load_unique(kernels.__module__, (k.direct_columns, k.direct_rows), str(image.device))
     padded = image.new_zeros(batch, height, (width + 2 * reach) * channels)
     result = torch.empty_like(image)
-    given, between, out = (argument(x.view(batch, height, -1)) for x in (image, padded, result))
+    given, out = (argument(x, shape=(batch, height, numbers)) for x in (image, result))
+    between = argument(padded)
     kernel = [argument(weights), reach]
     parts = shares(thread_count(image.device, numbers=image.numel()), batch, height)
 

@@ -22,17 +22,17 @@ def filtered(image: Tensor, sigma: float) -> Tensor:
 
 def filtered_on_gpu(image: Tensor, sigma: float) -> Tensor:
     """A number of a line each; neighbouring work items read neighbouring numbers."""
-    _, height, width, channels = image.shape
+    pictures, height, width, channels = image.shape
     numbers = width * channels
     result = torch.empty_like(image)
     k = recursion_ahead(REAL[image.dtype], _AHEAD)
     load_unique(recursion_ahead.__module__, (k.recursive,), str(image.device), _BLOCK)
     constants = _constants(k.vec4, k.mat44, sigma)
-    given, out = (argument(x.view(len(x), -1)) for x in (image, result))
+    given, out = (argument(x, shape=(pictures, height * numbers)) for x in (image, result))
     rows = height * channels, [given, *constants, width, channels, channels, numbers]
     columns = numbers, [out, *constants, height, numbers, numbers, 0]
     for lines, inputs in (rows, columns):
-        dim = len(image), lines
+        dim = pictures, lines
         launch(k.recursive, dim, inputs=inputs, outputs=[out], device=image.device, block=_BLOCK)
     return result
 
@@ -83,11 +83,12 @@ def _recursive(
         less: What the kernel subtracts from x, if it does.
     """
     load_unique(recursion.__module__, (k.recursive,), str(x.device))
-    pictures = len(x)
+    pictures = x.shape[0]
     by_picture = pictures >= items  # what host threads share
     threads = min(max(pictures, items), thread_count(x.device, numbers=x.numel()))
-    given = [argument(t.view(len(t), -1)) for t in (x, x if less is None else less)]
-    out = argument(y.view(pictures, -1))
+    size = x.numel() // pictures
+    given = [argument(t, shape=(t.shape[0], size)) for t in (x, x if less is None else less)]
+    out = argument(y, shape=(pictures, size))
     constants = [*_constants(k.vec4, k.mat44, sigma), *places]
 
     def run(index: int) -> None:

@@ -147,7 +147,11 @@ def _grad_vertices(
     placed = [argument(vertices, k.vec3), len(vertices) // copies]
     picture = _picture(k, image, grad_image, raster, antialiased)
     shift = 31 if alike else 0
-    surface = picture[2] if alike else argument(torch.empty_like(raster.face.reshape(-1)))
+    surface = (
+        picture[2]
+        if alike
+        else argument(torch.empty(batch * height * width, dtype=torch.int32, device=device))
+    )
     moving = [placed[0], mesh.faces, mesh.group, top.image_count, placed[1]]
     parts = shares(threads, batch, height, together=top.image_count if by_copy else 1)
     span = 1 if image.is_cuda else width
@@ -190,9 +194,11 @@ def _mesh(k: Any, top: Triangles) -> Any:
 
 def _picture(k: Any, image: Tensor, grad_image: Tensor, raster: Raster, antialiased: bool) -> list[Any]:
     """The kernels' arguments, from `height` to `antialiased`."""
-    _, height, width, channels = image.shape
-    seen = argument(raster.face.reshape(-1)), argument(raster.inverse_depth.to(image.dtype).reshape(-1))
-    colours = [argument(x.view(-1, channels), k.colour) for x in (image, grad_image)]
+    batch, height, width, channels = image.shape
+    pixels = batch * height * width
+    found = raster.face.contiguous(), raster.inverse_depth.to(image.dtype).contiguous()
+    seen = [argument(x, shape=(pixels,)) for x in found]
+    colours = [argument(x, k.colour, shape=(pixels, channels)) for x in (image, grad_image)]
     return [height, width, *seen, *colours, antialiased]
 
 
