@@ -24,6 +24,7 @@ LAST = wp.constant(0x7FFFFFFF)
 LOW_HALF = wp.constant(wp.int64(0x7FFFFFFF))
 
 read_key = reader(wp.int64)
+read_bool, read_int = reader(wp.bool), reader(wp.int32)
 read_vertex = reader(wp.vec3)
 read_corners = reader(wp.vec3i)
 write_face = writer(wp.int32)
@@ -162,7 +163,7 @@ def cover(
     f = first_face + item
     height = key.shape[1]
     width = key.shape[2]
-    n = copy * images_per_copy + image[f]
+    n = copy * images_per_copy + read_int(image, f)
     i = read_corners(faces, f)
     a = read_vertex(vertices, copy * vertices_per_copy + i[0])
     b = read_vertex(vertices, copy * vertices_per_copy + i[1])
@@ -173,7 +174,7 @@ def cover(
     area = twice_area(a, b, c)
     if not (wp.abs(area) > 0.0 and wp.abs(area) < HUGE):
         return
-    if culled[f] and area > 0.0:  # y runs down: counter-clockwise as seen has negative area
+    if read_bool(culled, f) and area > 0.0:  # y runs down: counter-clockwise as seen has negative area
         return
     y_low = wp.min(a[1], wp.min(b[1], c[1]))
     y_high = wp.max(a[1], wp.max(b[1], c[1]))
@@ -187,7 +188,7 @@ def cover(
     x0 = first_pixel(wp.max(x_low, 0.0))
     x1 = wp.min(width - 1, last_pixel(wp.min(x_high, float(width))))
     sign = wp.sign(area)
-    w = weld[f]
+    w = read_corners(weld, f)
     ea = edge(b, c, w[1], w[2], sign)
     eb = edge(c, a, w[2], w[0], sign)
     ec = edge(a, b, w[0], w[1], sign)

@@ -14,6 +14,7 @@ from typing import Any
 import warp as wp
 
 from render.compilation import OPTIONS
+from render.reading import reader
 
 
 def contours(c: SimpleNamespace) -> Any:
@@ -22,15 +23,16 @@ def contours(c: SimpleNamespace) -> Any:
     Mesh, picture_of = c.Mesh, c.picture_of
     usable, turn, beyond = c.usable, c.turn, c.beyond
 
+    read_edge, read_vertex, read_face = reader(edge), reader(vec3), reader(wp.vec3i)
     SAME_DEPTH = wp.constant(0.01)  # relative; 0.1 % to 5 % made no difference
 
     @wp.func
     def plane_at(mesh: Mesh, vertices: wp.array[vec3], base: wp.int32, f: wp.int32, x: real, y: real) -> real:
         """Inverse depth of a face's plane at (x, y), within the range of its corners; 0 without an area."""
-        i = mesh.faces[f]
-        a = vertices[base + i[0]]
-        b = vertices[base + i[1]]
-        c = vertices[base + i[2]]
+        i = read_face(mesh.faces, f)
+        a = read_vertex(vertices, base + i[0])
+        b = read_vertex(vertices, base + i[1])
+        c = read_vertex(vertices, base + i[2])
         area = turn(a, b, c)
         if area == real(0.0):
             return real(0.0)
@@ -113,13 +115,13 @@ def contours(c: SimpleNamespace) -> Any:
         p = picture_of(height, width, face_id, inverse_depth, image, grad_image, antialiased)
         copy += first_copy
         base = copy * vertices_per_copy
-        e = mesh.edges[first_edge + item]
-        u = vertices[base + e[0]]
-        v = vertices[base + e[1]]
-        side = turn(u, v, vertices[base + e[2]])
+        e = read_edge(mesh.edges, first_edge + item)
+        u = read_vertex(vertices, base + e[0])
+        v = read_vertex(vertices, base + e[1])
+        side = turn(u, v, read_vertex(vertices, base + e[2]))
         silhouette = True
         if e[5] >= 0:
-            silhouette = side * turn(u, v, vertices[base + e[3]]) > real(0.0)
+            silhouette = side * turn(u, v, read_vertex(vertices, base + e[3])) > real(0.0)
             if not silhouette and e[6] == 0:
                 return
         if not (usable(u) and usable(v)):
