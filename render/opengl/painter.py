@@ -88,8 +88,11 @@ class Painter:
         context.enable_only(context.DEPTH_TEST)
         shadow.framebuffer.use()
         shadow.framebuffer.clear(depth=1.0)
+        context.cull_face = "front"  # rows of the map run up: what is left faces the light
         for mesh in meshes:
+            self._cull(mesh)
             mesh.cast()
+        context.cull_face = "back"
 
         shadow.depth.use(SHADOW_UNIT)
         self._shadow_sampler.use(SHADOW_UNIT)
