@@ -122,7 +122,7 @@ class Search:
             return self.mismatch.agrees(now) or (self.judge.renders > soon and little)
 
         fit = self._repair(fit, moves, done)
-        return self._deaths(fit, price)
+        return self._deaths(fit, price, relit=False)
 
     def _near(self, start: Fit, reread: Callable[[Fit], Fit], descended: Callable[[Fit], Fit]) -> Fit:
         """Least differences from a start; where they leave much wrong, from other readings, and gradients.
@@ -167,7 +167,7 @@ class Search:
     def _looked_again(self, fit: Fit, rereading: Rereading) -> Fit:
         """Other assets where much is wrong; if that is no gain, turns and other readings of what is wrong."""
         fit = self._finished(fit, least=_STEEP)
-        fit = self._deaths(fit, self.settings.late_price, most=self.settings.late_price)
+        fit = self._deaths(fit, self.settings.late_price, most=self.settings.late_price, relit=False)
         replaced = self._replaced(fit)
         if replaced is not fit:
             return replaced
@@ -336,8 +336,8 @@ class Search:
             return trial
         return fit
 
-    def _deaths(self, fit: Fit, price: float, *, most: float = math.inf) -> Fit:
-        """Take away what the picture does without, if need be under another light.
+    def _deaths(self, fit: Fit, price: float, *, most: float = math.inf, relit: bool = True) -> Fit:
+        """Take away what the picture does without, if need be under another light, unless `relit` is False.
 
         With `most` only what costs no more wrong pixels before anything else is made up for it.
         """
@@ -347,7 +347,7 @@ class Search:
             if loss > min(10.0 * price, most):
                 continue
             trial = self.judge.polish(trial, iterations=2)
-            if self._price(trial, price) > self._price(fit, price) and not self.content(fit):
+            if relit and self._price(trial, price) > self._price(fit, price) and not self.content(fit):
                 trial = self.judge.polish(relight(self.judge, trial), iterations=3)
             fit = self._accept(trial, fit, price, 0.0, f"death of {self._name(fit, slot)}")
         return fit
