@@ -41,6 +41,7 @@ class Bank:
         window = max(1, min(int(2.0 * float(radius.max())) + 3, max(view.height, view.width)))
         self.candidates = grid
         self.middle = torch.stack([x[seen], y[seen]], -1)  # of each candidate, in the view [px]
+        self.radius = radius  # of the sphere round each of them [px]
         self._pinhole, self._window = pinhole, window
         self._shaded: tuple[tuple[float, ...], Tensor] | None = None
 

@@ -45,7 +45,7 @@ class Others:
         """The best of all that is proposed for a slot, were it empty, and of each asset all the way round."""
         rest = self.judge.fit(fit.scene.without(slot))
         wrong = rest.cost - self.mismatch.floor
-        found = [self.sketches.propose(rest), self.sketches.propose(rest, wrong=wrong)]
+        found = [self.sketches.propose(rest, wrong=wrong, hidden=h) for h in (True, False)]
         c, change = join([f[0] for f in found]), torch.cat([f[2] for f in found])
         best: dict[int, Candidates] = {}
         for k in change.argsort().tolist():

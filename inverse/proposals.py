@@ -20,6 +20,7 @@ _CANDIDATES = 40  # taken from the bank per birth
 _FINALISTS = 8  # of those, refined at the finer size
 _NEAR = 24  # of one object's variants, refined at the coarser size
 _MANY = 12_000  # candidates over what is wrong that are scored at all
+_REACHES = (2, 4, 8, 16)  # [px] of the bank's pictures, between an object's middle and what it explains
 _LOCAL = 3000  # candidates scored at twice the bank's size
 
 
@@ -96,7 +97,7 @@ class Proposals:
         return torch.where(free[:, None], linear, torch.ones_like(linear))
 
     def propose(
-        self, fit: Fit, *, near: Tensor | None = None, wrong: Tensor | None = None
+        self, fit: Fit, *, near: Tensor | None = None, wrong: Tensor | None = None, hidden: bool = False
     ) -> tuple[Candidates, Tensor, Tensor]:
         """Objects that would explain what is wrong: candidates, linear tints, change of wrong pixels.
 
@@ -105,6 +106,8 @@ class Proposals:
             near: Only objects over these pixels, [H, W].
             wrong: How wrong each pixel is, [H, W]: only objects over those that are. These, as those `near`,
                 are scored at twice the size.
+            hidden: True for objects of which only a rim may be over those pixels. They are scored at the
+                bank's own size, where it matters less that they are a little beside their place.
         """
         lamp, bank, over = self.lamp(fit.scene), self.bank(fit.scene), wrong
         pool, cell, turn = bank.candidates, 0.08 * self.reach, math.pi
@@ -115,19 +118,20 @@ class Proposals:
             score = bank.score(lamp, self.target(self.quarter), self.rest(fit.scene, self.quarter))
             score = torch.where(free, score, 0.0)
         else:
-            chosen = (self._over(over, bank) & free).nonzero()[:, 0]
+            chosen = (self._over(over, bank, hidden) & free).nonzero()[:, 0]
             if len(chosen) > _MANY:
                 order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.seed))
                 chosen = chosen[order[:_MANY].sort().values]
-            if len(chosen) > _LOCAL:
-                score = bank.score(
-                    lamp, self.target(self.quarter), self.rest(fit.scene, self.quarter), chosen
-                )
-                chosen = chosen[score.argsort()[:_LOCAL]]
-            pool = pool[chosen]
             if len(chosen) == 0:
-                return pool, torch.zeros(0, 3), torch.zeros(0)
-            score = bank.score_larger(lamp, self.target(self.half), self.rest(fit.scene, self.half), chosen)
+                return pool[:0], torch.zeros(0, 3), torch.zeros(0)
+            if hidden or len(chosen) > _LOCAL:
+                rest = self.rest(fit.scene, self.quarter)
+                score = bank.score(lamp, self.target(self.quarter), rest, chosen)
+                chosen, score = chosen[score.argsort()[:_LOCAL]], score.sort().values[:_LOCAL]
+            pool = pool[chosen]
+            if not hidden:
+                rest = self.rest(fit.scene, self.half)
+                score = bank.score_larger(lamp, self.target(self.half), rest, chosen)
         if not self.moves.upright:
             turn = 0.4
         first = spread(pool, score, _CANDIDATES, distance=cell, turn=turn, per_asset=6)
@@ -154,14 +158,15 @@ class Proposals:
         order = order[clear(self.world, fit.scene, found[order])]
         return found[order], self._tint(found, tint)[order]
 
-    def _over(self, pixels: Tensor, bank: Bank) -> Tensor:
-        """Which of the bank's candidates have their middle over, or close to, pixels of weight."""
+    def _over(self, pixels: Tensor, bank: Bank, hidden: bool) -> Tensor:
+        """Which of the bank's candidates have their middle, or any of them, over or close to some pixels."""
         fold = self.evidence.size[0] // self.quarter[0]
-        weight = F.avg_pool2d(pixels[None, None], fold)
-        near = F.max_pool2d((weight > 0.15).float(), 5, stride=1, padding=2)[0, 0]
-        x = bank.middle[:, 0].long().clamp(0, near.shape[1] - 1)
-        y = bank.middle[:, 1].long().clamp(0, near.shape[0] - 1)
-        return near[y, x] > 0
+        heavy = (F.avg_pool2d(pixels[None, None], fold) > 0.15).float()
+        near = torch.cat([F.max_pool2d(heavy, 2 * r + 1, stride=1, padding=r)[0] for r in _REACHES])
+        reach = torch.bucketize(bank.radius if hidden else 0.0 * bank.radius, torch.tensor(_REACHES[1:]))
+        x = bank.middle[:, 0].long().clamp(0, near.shape[2] - 1)
+        y = bank.middle[:, 1].long().clamp(0, near.shape[1] - 1)
+        return near[reach, y, x] > 0
 
     def refined(
         self, fit: Fit, start: Candidates, finalists: int, *, per_asset: int = 6
