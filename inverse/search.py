@@ -33,7 +33,7 @@ class SearchSettings:
 
     object_price: float = 8.0  # wrong pixels that one more object must save
     late_price: float = 4.0  # the same once the scene is polished
-    gain_share: float = 0.15  # share of the cost that an exchange or a rebirth must save
+    gain_share: float = 0.15  # share of the cost that an exchange, a late birth or a rebirth must save
     rounds: int = 6  # of repair
     repair_renders: int = 1000  # no further repair is begun after so many pictures
     glance_renders: int = 300  # the same after a glance, where little is wrong; most are small
@@ -330,6 +330,10 @@ class Search:
             self._vain[move.__name__] = fit.scene
         return moved
 
+    def _margin(self, fit: Fit) -> float:
+        """Wrong pixels that another object must save beyond its price, lest it only covers what is wrong."""
+        return max(1.0, self.settings.gain_share * self.excess(fit))
+
     def _accept(self, trial: Fit, fit: Fit, price: float, margin: float, what: str) -> Fit:
         if self._price(trial, price) < self._price(fit, price) - margin:
             self.judge.note(what, trial)
@@ -439,15 +443,16 @@ class Search:
             if not self._may_win(trial, fit, slot):
                 continue
             trial = self.judge.polish(trial, free=own, iterations=3)
-            margin = max(1.0, self.settings.gain_share * max(0.0, self.excess(fit)))
-            fit = self._accept(trial, fit, price, margin, f"exchange of {self._name(fit, slot)}")
+            what = f"exchange of {self._name(fit, slot)}"
+            fit = self._accept(trial, fit, price, self._margin(fit), what)
         return fit
 
     def _late_birth(self, fit: Fit, price: float) -> Fit:
         trial = self._births(fit, price, most=1, late=True)
         if trial is fit:
             return fit
-        return self._accept(self.judge.polish(trial, iterations=4), fit, price, 1.0, "late birth")
+        trial = self.judge.polish(trial, iterations=4)
+        return self._accept(trial, fit, price, self._margin(fit), "late birth")
 
     def _rebirths(self, fit: Fit, price: float) -> Fit:
         """Take the worst object away, alone and with its neighbours, and let others be born there."""
@@ -463,10 +468,8 @@ class Search:
                 scene = scene.without(slot)
             trial = self._births(self.judge.fit(scene), price, most=len(drop) + 1, late=True)
             trial = self.judge.polish(trial, iterations=4)
-            margin = max(1.0, self.settings.gain_share * max(0.0, self.excess(fit)))
-            better = self._accept(
-                trial, fit, price, margin, "rebirth of " + ", ".join(self._name(fit, s) for s in drop)
-            )
+            what = "rebirth of " + ", ".join(self._name(fit, s) for s in drop)
+            better = self._accept(trial, fit, price, self._margin(fit), what)
             if better is not fit:
                 return better
         return fit
