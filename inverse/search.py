@@ -280,10 +280,11 @@ class Search:
             empty = (fit.scene.asset[0] < 0).nonzero()[:, 0]
             if len(empty) == 0:
                 break
-            c, tint, change = self.sketches.propose(
-                fit, wrong=fit.cost - self.mismatch.floor if late else None
-            )
-            if len(c) == 0 or float(change[0]) > -price:
+            wrong = fit.cost - self.mismatch.floor if late else None
+            c, tint, change = self.sketches.propose(fit, wrong=wrong)
+            if late and not bool((change < -price).any()) and self.mismatch.misses(fit):
+                c, tint, change = self.sketches.propose(fit, wrong=wrong, hidden=True)
+            if not bool((change < -price).any()):
                 break
             trials = [with_object(fit.scene, int(empty[0]), c[[i]], tint[i]) for i in range(min(4, len(c)))]
             fits = [self.judge.fit(t) for t in trials]

@@ -61,3 +61,21 @@ def test_an_exchange_puts_it_right(hidden: tuple[Search, Fit, Scene, int]) -> No
     found = search._insists(fit, search.settings.late_price)
     assert int(found.scene.asset[0, slot]) == int(truth.asset[0, slot])
     assert found.total < 0.3 * fit.total
+
+
+def test_what_shows_no_more_than_its_rim_is_born() -> None:
+    """A pear behind a carton: its middle is nowhere near the pixels that are wrong."""
+    world = World.load("tabletop")
+    truth = world.sample(1, generator=torch.Generator().manual_seed(95_391))
+    pears = [s for s in range(truth.slots) if world.assets[int(truth.asset[0, s])].name == "pear"]
+    with open_engine("software", world, size=(128, 128)) as engine:
+        judge = Judge(engine, world, Evidence(engine.render(truth).rgb[0]))
+        search = Search(judge, Sketcher(world))
+        right = judge.fit(truth)
+        search.mismatch.measure(right)
+        slot = min(pears, key=lambda s: int((right.instance_id == s).sum()))
+        missing = judge.fit(truth.without(slot))
+        born = search._late_birth(missing, search.settings.late_price)
+    found = [born.scene.translation[0, s] for s in range(truth.slots) if born.scene.asset[0, s] >= 0]
+    assert born.total < 0.3 * missing.total
+    assert min(float((p - truth.translation[0, slot]).norm()) for p in found) < 0.01
