@@ -12,15 +12,19 @@ class OutputError(ValueError):
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, *, alone: bool = False) -> Iterator[Path]:
     """A temporary path beside `path` that takes its name when the block ends, and vanishes if it fails.
 
     The temporary name keeps the suffix, from which writers tell the format.
 
+    Args:
+        path: Of the file.
+        alone: True where no other process writes the file: what one that was killed left is written over.
+
     Raises:
         OutputError: If the file cannot be written or renamed.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{'part' if alone else os.getpid()}{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)

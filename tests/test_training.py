@@ -62,6 +62,21 @@ def test_a_run_cut_off_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
         train(World.load("tabletop"), Repeat(), tmp_path / "cut", SETTINGS)
 
 
+def test_nothing_stays_of_a_run_killed_as_it_writes(tmp_path: Path) -> None:
+    """Killed between writing and renaming."""
+    saved = (
+        "import os, sys, torch; from pathlib import Path; import inverse.training.checkpoint as c; "
+        "Path.replace = (lambda *_: os._exit(9)) if sys.argv[2:] else Path.replace; "
+        "n = torch.nn.Linear(2, 2); o = torch.optim.Adam(n.parameters()); "
+        "c.save_checkpoint(Path(sys.argv[1]) / c.CHECKPOINT, n, o, {'step': 1})"
+    )
+    killed = subprocess.run([sys.executable, "-c", saved, str(tmp_path), "killed"], check=False)
+    assert killed.returncode == 9
+    assert len(list(tmp_path.iterdir())) == 1
+    subprocess.run([sys.executable, "-c", saved, str(tmp_path)], check=True)
+    assert [p.name for p in tmp_path.iterdir()] == [CHECKPOINT]
+
+
 def test_no_checkpoint_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).write_text("something else")
     with pytest.raises(CheckpointError, match="is no checkpoint of a training"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from inverse.files import atomic
@@ -29,12 +29,10 @@ def save_checkpoint(
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     for number, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    with atomic(path) as temporary:
-        save_file(
-            {n: t.detach().cpu().contiguous() for n, t in tensors.items()},
-            temporary,
-            {"facts": json.dumps(facts)},
-        )
+    whole = {n: t.detach().cpu().contiguous() for n, t in tensors.items()}
+    with atomic(path, alone=True) as temporary:
+        # not by `save_file`: it has temporary names of its own, which would stay
+        temporary.write_bytes(save(whole, {"facts": json.dumps(facts)}))
 
 
 def read_facts(path: Path) -> dict[str, Any]:
