@@ -162,8 +162,9 @@ class Proposals:
         """Which of the bank's candidates have their middle, or any of them, over or close to some pixels."""
         fold = self.evidence.size[0] // self.quarter[0]
         heavy = (F.avg_pool2d(pixels[None, None], fold) > 0.15).float()
-        near = torch.cat([F.max_pool2d(heavy, 2 * r + 1, stride=1, padding=r)[0] for r in _REACHES])
-        reach = torch.bucketize(bank.radius if hidden else 0.0 * bank.radius, torch.tensor(_REACHES[1:]))
+        reaches = _REACHES if hidden else _REACHES[:1]  # the larger the object, the farther
+        near = torch.cat([F.max_pool2d(heavy, 2 * r + 1, stride=1, padding=r)[0] for r in reaches])
+        reach = torch.bucketize(bank.radius, torch.tensor(reaches[1:]))
         x = bank.middle[:, 0].long().clamp(0, near.shape[2] - 1)
         y = bank.middle[:, 1].long().clamp(0, near.shape[1] - 1)
         return near[reach, y, x] > 0

@@ -46,7 +46,7 @@ def test_what_is_hidden_is_imaginable(hidden: tuple[Search, Fit, Scene, int]) ->
 def test_the_likeliest_are_of_other_assets_or_places(hidden: tuple[Search, Fit, Scene, int]) -> None:
     search, fit, _, slot = hidden
     scenes = search.others.likeliest(fit, slot)
-    assert len(scenes) <= 3
+    assert 0 < len(scenes) <= 3
     assert len({int(s.asset[0, slot]) for s in scenes}) == len(scenes)
     for scene in scenes:
         apart = float((scene.translation - fit.scene.translation)[0, slot].norm())
