@@ -56,7 +56,6 @@ def main() -> None:
     parser.add_argument("--search-alone", action="store_true", help="without the world's encoder")
     parser.add_argument("--out", type=Path, help="JSON lines")
     options = parser.parse_args()
-    torch.set_num_threads(1)  # two stall at barriers when the second core is busy
     world = World.load(options.world)
     rows, presence = [], Figures()
     with open_engine(options.drawn_by, world, size=(world.camera.height, world.camera.width)) as engine:

@@ -1,12 +1,11 @@
 """Bank: sketches of every asset all over the world's ranges, scored against a picture in one pass."""
 
 import math
-from functools import cached_property
 
 import numpy as np
 import roma
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from inverse.candidates import Candidates, Moves, Pinhole, join
@@ -23,7 +22,6 @@ class Bank:
     def __init__(
         self, sketcher: Sketcher, world: World, moves: Moves, pinhole: Pinhole, view: View, *, seed: int = 0
     ) -> None:
-        self.sketcher, self.view = sketcher, view
         grid = _grid(world, moves, pinhole, view, seed)
         linear, translation = pinhole.place(grid)
         centre = (linear @ moves.centre[grid.asset][..., None])[..., 0] + translation
@@ -42,37 +40,55 @@ class Bank:
         self.candidates = grid
         self.middle = torch.stack([x[seen], y[seen]], -1)  # of each candidate, in the view [px]
         self.radius = radius  # of the sphere round each of them [px]
-        self._pinhole, self._window = pinhole, window
-        self._shaded: tuple[tuple[float, ...], Tensor] | None = None
-
-    @cached_property
-    def footprints(self) -> Footprints:
-        """Of all candidates. It costs seconds: as long as nobody asks for all, parts are drawn anew."""
-        return drawn(self.sketcher, self._pinhole, self.candidates, self.view, self._window)
+        twice = pinhole.view(2 * view.height, 2 * view.width)
+        self._small = _Sketches(sketcher, pinhole, grid, view, window)
+        self._large = _Sketches(sketcher, pinhole, grid, twice, min(2 * window, twice.height, twice.width))
 
     def score_larger(
         self, lamp: Lamp, target: Target, rest: Rest, chosen: Tensor
     ) -> Float[Tensor, "candidate"]:
         """The same as `score` for `chosen` candidates, drawn twice as large as the bank's own sketches."""
-        v = self.view
-        view = View(
-            (v.focal[0] * 2, v.focal[1] * 2), (v.centre[0] * 2, v.centre[1] * 2), v.height * 2, v.width * 2
-        )
-        window = min(2 * self._window, view.height, view.width)
-        footprints = drawn(self.sketcher, self._pinhole, self.candidates[chosen], view, window)
-        return self.sketcher.score(footprints, self.sketcher.shade(footprints, lamp), None, target, rest)
+        return self._large.score(lamp, target, rest, chosen)
 
     def score(
         self, lamp: Lamp, target: Target, rest: Rest, chosen: Tensor | None = None
     ) -> Float[Tensor, "candidate"]:
         """Change of the number of wrong pixels that each (or each `chosen`) candidate brings."""
-        if chosen is not None and "footprints" not in self.__dict__:
-            some = drawn(self.sketcher, self._pinhole, self.candidates[chosen], self.view, self._window)
-            return self.sketcher.score(some, self.sketcher.shade(some, lamp), None, target, rest)
-        key = (*[float(v) for v in lamp.direction], lamp.intensity, lamp.ambient)
-        if self._shaded is None or self._shaded[0] != key:
-            self._shaded = (key, self.sketcher.shade(self.footprints, lamp))
-        return self.sketcher.score(self.footprints, self._shaded[1], chosen, target, rest)
+        chosen = torch.arange(len(self.candidates)) if chosen is None else chosen
+        return self._small.score(lamp, target, rest, chosen)
+
+
+class _Sketches:
+    """A bank's candidates at one size, each drawn when it is first scored and kept: all take seconds."""
+
+    def __init__(
+        self, sketcher: Sketcher, pinhole: Pinhole, candidates: Candidates, view: View, window: int
+    ) -> None:
+        self._sketcher, self._pinhole, self._candidates = sketcher, pinhole, candidates
+        self._view, self._window = view, window
+        self._place = torch.full((len(candidates),), -1)  # of each candidate among those kept
+        self._kept: Footprints | None = None
+        self._shaded: tuple[tuple[float, ...], Tensor] = ((), torch.empty(0))
+
+    def score(
+        self, lamp: Lamp, target: Target, rest: Rest, chosen: Int[Tensor, "chosen"]
+    ) -> Float[Tensor, "chosen"]:
+        """Change of the number of wrong pixels that each chosen candidate brings."""
+        kept = self._with(chosen)
+        key = (len(kept), *[float(v) for v in lamp.direction], lamp.intensity, lamp.ambient)
+        if self._shaded[0] != key:
+            self._shaded = (key, self._sketcher.shade(kept, lamp))
+        return self._sketcher.score(kept, self._shaded[1], self._place[chosen], target, rest)
+
+    def _with(self, chosen: Int[Tensor, "chosen"]) -> Footprints:
+        """All that are kept, the chosen ones among them."""
+        new = chosen[self._place[chosen] < 0]
+        if len(new) or self._kept is None:
+            before = [] if self._kept is None else [self._kept]
+            self._place[new] = torch.arange(len(new)) + sum(map(len, before))
+            made = drawn(self._sketcher, self._pinhole, self._candidates[new], self._view, self._window)
+            self._kept = _joined([*before, made])
+        return self._kept
 
 
 def drawn(sketcher: Sketcher, pinhole: Pinhole, c: Candidates, view: View, window: int) -> Footprints:

@@ -12,7 +12,7 @@ from torch import Tensor
 from inverse.candidates import Candidates, Moves, Pinhole
 from inverse.directions import at_end
 from inverse.jacobian import SMOOTH, TURNS, Differences, Slopes, parts_of
-from inverse.losses import Evidence, covered
+from inverse.losses import Evidence, covered, squared
 from inverse.window import Window
 from render.engine import Engine, open_engine
 from scenes import Scene, World
@@ -79,7 +79,7 @@ class Judge:
         return part
 
     def draw(self, scene: Scene, window: Window | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Colours [B, H, W, 3], instance ids and inverse depth [B, H, W], at the evidence's size.
+        """Colours [B, H, W, 3], instance ids and depth [B, H, W], at the evidence's size; see `Frame`.
 
         With a window only that part of the picture.
         """
@@ -99,7 +99,7 @@ class Judge:
             assert depth is not None
             images.append(frame.rgb)
             ids.append(instance_id)
-            depths.append(1.0 / depth.clamp_min(1e-6))
+            depths.append(depth)
         self._count(len(scene))
         return torch.cat(images), torch.cat(ids), torch.cat(depths)
 
@@ -134,7 +134,8 @@ class Judge:
         return Fit(fit.scene, see(fit.image), see(fit.cost), see(fit.instance_id))
 
     def _cost(self, image: Tensor, ids: Tensor) -> Tensor:
-        return self.evidence.cost(image, covered(ids, self.world.count[1]).float())
+        masked = self.evidence.mask is not None
+        return self.evidence.cost(image, covered(ids, self.world.count[1]).float() if masked else None)
 
     def steps(self, scene: Scene, pixels: float) -> Float[Tensor, "parameter"]:
         """For each entry of theta a step that moves outlines by about `pixels`, or changes colours."""
@@ -314,7 +315,7 @@ class Judge:
         return torch.cat([image - target, (seen.float() - mask)[..., None]], -1)
 
     def _weight(self, residual: Tensor, tau: float) -> Tensor:
-        square = residual[..., :3].square().sum(-1, keepdim=True)
+        square = squared(residual)[..., None]
         tau2 = tau**2
         slope = (tau2 / (square + tau2).square()).expand(*square.shape[:-1], 3)
         if residual.shape[-1] == 3:

@@ -75,8 +75,8 @@ class Proposals:
 
     def rest(self, scenes: Scene, size: tuple[int, int]) -> Rest:
         """The engine's picture of scenes as what a sketch is laid over, at a smaller size."""
-        image, ids, inverse = self.judge.draw(scenes)
-        inverse = torch.where(ids >= 0, inverse, 0.0)
+        image, ids, depth = self.judge.draw(scenes)
+        inverse = torch.where(ids >= 0, 1.0 / depth.clamp_min(1e-6), 0.0)
         if size != self.evidence.size:
             k = self.evidence.size[0] // size[0]
             image = resize(image, size)

@@ -26,6 +26,7 @@ from inverse.views import background_of, foreground
 from render.checks import check_name
 from render.differentiable import differentiable
 from render.engine import open_engine
+from render.launch import pytorch_alone
 from render.shading import decode_srgb
 from scenes import Scene, World
 from scenes.weights import WeightsError
@@ -61,7 +62,8 @@ def recover(
     A trained encoder proposes at a glance, where the world has one; search proposes objects from small
     sketches where there is none, or where the engine's picture says that the glance was wrong. Gradients
     refine what starts coarse, least differences of the engine's pictures finish, and the engine's own picture
-    judges. The same arguments give the same answer.
+    judges. The same arguments give the same answer, on any number of threads: PyTorch's own operators run on
+    one while this lasts (`render.launch.pytorch_alone`).
 
     Args:
         image: sRGB-encoded in [0, 1], of the world's camera's width and height; or a file.
@@ -109,6 +111,7 @@ def recover(
     evidence = Evidence(image, covered).resized(size)
     settings = RefineSettings(steps=60 if steps is None else steps)
     with (
+        pytorch_alone(),
         open_engine(engine, world, size=size) as opened,
         tqdm(disable=not progress, unit=" pictures", leave=False) as bar,
     ):

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from inverse.candidates import Candidates, Moves, Pinhole
+from inverse.losses import squared
 from inverse.sketch import Lamp, Rest, Sketcher, Target, View
 
 
@@ -29,7 +30,7 @@ class Level:
 
 def weights(residual: Float[Tensor, "*batch pixel 4"], target: Target) -> tuple[Tensor, Tensor]:
     """Number of wrong pixels, and the weight of each squared component in least squares (of rho's slope)."""
-    square = residual[..., :3].square().sum(-1)
+    square = squared(residual)
     tau2 = target.tau**2
     cost = square / (square + tau2)
     slope = tau2 / (square + tau2).square()

@@ -2,8 +2,10 @@
 
 import ctypes
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,11 +137,34 @@ def _stream(stream: torch.cuda.Stream) -> Any:
     return wp.stream_from_torch(stream)
 
 
+def host_threads() -> int:
+    """How many host threads kernels may use: PyTorch's number, unless `pytorch_alone` has set it to one."""
+    return _host_threads.get() or torch.get_num_threads()
+
+
+@contextmanager
+def pytorch_alone() -> Iterator[None]:
+    """PyTorch's own operators on one thread while this lasts, kernels on as many as they may use.
+
+    Many small operators in turn with kernels and pictures gain nothing from PyTorch's threads: these wait
+    for each other at barriers, spinning, on the cores that the others want. And the order of their sums, so
+    the last bits of results, would depend on how many there are.
+    """
+    threads = host_threads()
+    before, token = torch.get_num_threads(), _host_threads.set(threads)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _host_threads.reset(token)
+
+
 def thread_count(device: torch.device, *, numbers: int) -> int:
     """How many host threads share work on that many numbers: 1 on a GPU or where the work is small."""
     if device.type == "cuda":
         return 1
-    return max(1, min(torch.get_num_threads(), numbers // _WORTH_A_THREAD))
+    return max(1, min(host_threads(), numbers // _WORTH_A_THREAD))
 
 
 def in_threads(threads: int, job: Callable[[int], None]) -> None:
@@ -217,6 +242,7 @@ def shares(threads: int, image_count: int, height: int, *, together: int = 1) ->
     return [Share(i, (0, image_count), part(i, threads, height)) for i in range(threads)]
 
 
+_host_threads: ContextVar[int] = ContextVar("host threads", default=0)
 _described: dict[tuple[Any, ...], bytes] = {}
 _recorded: dict[Any, _Recorded] = {}  # by kernel
 

@@ -263,19 +263,16 @@ class World:
     def _values(self, scene: Scene) -> dict[str, Tensor]:
         """Every number of the scene, free or not, by name."""
         values: dict[str, Tensor] = {}
-        for s in range(self.count[1]):
-            for k, axis in enumerate("xyz"):
-                values[f"object{s}.{axis}"] = scene.translation[:, s, k]
-            if self.placement == "upright":
-                _, y, _, w = scene.rotation[:, s].unbind(-1)
-                values[f"object{s}.yaw"] = 2.0 * torch.atan2(torch.copysign(y, y * w), w.abs())
-            else:
-                vector = roma.unitquat_to_rotvec(scene.rotation[:, s])
-                for k, axis in enumerate("xyz"):
-                    values[f"object{s}.rotation_{axis}"] = vector[:, k]
-            values[f"object{s}.scale"] = scene.scale[:, s]
-            for k, channel in enumerate("rgb"):
-                values[f"object{s}.{channel}"] = scene.colour[:, s, k]
+        if self.placement == "upright":
+            _, y, _, w = scene.rotation.unbind(-1)
+            turns = (2.0 * torch.atan2(torch.copysign(y, y * w), w.abs()))[..., None]
+        else:
+            turns = roma.unitquat_to_rotvec(scene.rotation)
+        turned = ["yaw"] if self.placement == "upright" else [f"rotation_{axis}" for axis in "xyz"]
+        names = [*"xyz", *turned, "scale", *"rgb"]
+        slots = torch.cat([scene.translation, turns, scene.scale[..., None], scene.colour], -1)
+        for s, numbers in enumerate(slots.unbind(1)):
+            values.update(zip([f"object{s}.{n}" for n in names], numbers.unbind(-1), strict=True))
         values["light.azimuth"], values["light.elevation"] = _angles(scene.light.direction)
         values["light.intensity"], values["light.ambient"] = scene.light.intensity, scene.light.ambient
         offset = scene.camera.translation - scene.camera.translation.new_tensor(self.camera.target)
@@ -292,9 +289,8 @@ class World:
         slots, free = range(self.count[1]), {c.group for c in self._columns}
 
         def rows(suffixes: list[str]) -> Tensor:
-            return torch.stack(
-                [torch.stack([values[f"object{s}.{x}"] for x in suffixes], -1) for s in slots], 1
-            )
+            columns = [values[f"object{s}.{x}"] for s in slots for x in suffixes]
+            return torch.stack(columns, -1).unflatten(-1, (len(slots), len(suffixes)))
 
         change: dict[str, Any] = {"translation": rows(["x", "y", "z"]), "scale": rows(["scale"])[..., 0]}
         if "rotation" in free:

@@ -110,7 +110,7 @@ def test_the_grid_covers_the_world(table, bank):
     assert 0.8 < c.scale.min() < c.scale.max() < 1.25
     assert (bank.middle >= 0).all()
     assert (bank.middle <= QUARTER).all()
-    assert len(bank.footprints) == len(c) == len(bank.middle)
+    assert len(c) == len(bank.middle) == len(bank.radius)
 
 
 def test_the_grid_is_dense(table, bank):
@@ -131,23 +131,23 @@ def test_the_grid_is_dense(table, bank):
         assert math.degrees(float(turns.min())) < limits[asset.name]
 
 
-def scored(table, table_engine, bank, seed):
-    """A scene of one object, the scores of the bank, and those of its candidates that come first."""
+def scored(table, table_engine, seed, side=QUARTER):
+    """A scene of one object and what a bank is scored with."""
     scene = table.sample(generator=torch.Generator().manual_seed(seed)).without(1)
-    image, empty = (table_engine.render(s, size=(QUARTER, QUARTER)) for s in (scene, scene.without(0)))
+    image, empty = (table_engine.render(s, size=(side, side)) for s in (scene, scene.without(0)))
     light = scene.light
     lamp = Lamp(
         Pinhole.of(scene.camera).rotation @ light.direction[0], float(light.intensity), float(light.ambient)
     )
-    target = Target(image.rgb[0].contiguous(), torch.zeros(QUARTER, QUARTER), 0.0, 0.12)
-    rest = Rest(empty.rgb.contiguous(), torch.zeros(1, QUARTER, QUARTER))
+    target = Target(image.rgb[0].contiguous(), torch.zeros(side, side), 0.0, 0.12)
+    rest = Rest(empty.rgb.contiguous(), torch.zeros(1, side, side))
     return scene, lamp, target, rest
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_best_candidates_are_at_the_object(table, table_engine, bank, seed):
     """Among the first twenty, thinned out, one is of the right asset and within 4 cm of it."""
-    scene, lamp, target, rest = scored(table, table_engine, bank, seed)
+    scene, lamp, target, rest = scored(table, table_engine, seed)
     score = bank.score(lamp, target, rest)
     best = bank.candidates[spread(bank.candidates, score, 20, distance=0.05, turn=math.pi, per_asset=6)]
     right = best.asset == scene.asset[0, 0]
@@ -157,7 +157,7 @@ def test_the_best_candidates_are_at_the_object(table, table_engine, bank, seed):
 
 def test_chosen_candidates_score_alike(table, table_engine, bank):
     """Whether all are scored or a few; under another lamp all is shaded anew."""
-    _, lamp, target, rest = scored(table, table_engine, bank, 0)
+    _, lamp, target, rest = scored(table, table_engine, 0)
     score, chosen = bank.score(lamp, target, rest), torch.tensor([5, 100, 3])
     assert torch.equal(bank.score(lamp, target, rest, chosen), score[chosen])
     dark = Lamp(lamp.direction, 0.1, 0.1)
@@ -165,13 +165,22 @@ def test_chosen_candidates_score_alike(table, table_engine, bank):
     assert torch.equal(bank.score(lamp, target, rest), score)
 
 
-def test_a_few_are_scored_without_drawing_all(table, table_engine, bank):
-    scene, lamp, target, rest = scored(table, table_engine, bank, 0)
-    pinhole = Pinhole.of(scene.camera)
-    fresh = Bank(bank.sketcher, table, Moves(table), pinhole, pinhole.view(QUARTER, QUARTER))
-    chosen = torch.tensor([5, 100, 3])
-    assert_close(fresh.score(lamp, target, rest, chosen), bank.score(lamp, target, rest)[chosen])
-    assert "footprints" not in vars(fresh)
+def test_each_candidate_is_drawn_once(table, table_engine, bank, sketcher, monkeypatch):
+    """When it is first scored; whatever was drawn before, all score as they do together."""
+    scene, lamp, target, rest = scored(table, table_engine, 0)
+    pinhole, drawings = Pinhole.of(scene.camera), []
+    fresh = Bank(sketcher, table, Moves(table), pinhole, pinhole.view(QUARTER, QUARTER))
+    score, draw = bank.score(lamp, target, rest), Sketcher.draw
+    monkeypatch.setattr(
+        Sketcher, "draw", lambda s, a, *p, **o: drawings.append(len(a)) or draw(s, a, *p, **o)
+    )
+    for chosen in ([5, 100, 3], [3, 7], [], [100], [7, 8, 5]):
+        assert torch.equal(fresh.score(lamp, target, rest, torch.tensor(chosen).long()), score[chosen])
+    assert drawings == [3, 1, 1]
+    _, lamp, target, rest = scored(table, table_engine, 0, 2 * QUARTER)
+    one, other = (fresh.score_larger(lamp, target, rest, torch.tensor(c)) for c in ([5, 100], [100, 3]))
+    assert one[1] == other[0]
+    assert drawings == [3, 1, 1, 2, 1]
 
 
 def test_seeds_give_free_worlds_other_grids(cube):

@@ -8,7 +8,7 @@ import torch
 import warp as wp
 
 from render import launch as launching
-from render.launch import argument, launch, view
+from render.launch import argument, host_threads, launch, pytorch_alone, thread_count, view
 
 CPU = torch.device("cpu")
 
@@ -109,3 +109,23 @@ def test_descriptions_of_arrays_do_not_pile_up():
     for n in range(2 * launching._KEPT):
         argument(torch.empty(n))
     assert len(launching._described) <= launching._KEPT
+
+
+def test_pytorch_alone_leaves_kernels_their_threads():
+    """Within itself, too, and afterwards all is as before, come what may."""
+
+    def stopped():
+        with pytorch_alone():
+            with pytorch_alone():
+                assert (torch.get_num_threads(), host_threads()) == (1, 3)
+            assert (torch.get_num_threads(), thread_count(CPU, numbers=10**9)) == (1, 3)
+            raise KeyError
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(KeyError):
+            stopped()
+        assert (torch.get_num_threads(), host_threads()) == (3, 3)
+    finally:
+        torch.set_num_threads(threads)

@@ -338,7 +338,7 @@ def _view(tensor: Tensor, dtype: Any = None) -> Any:
 
 def _parallel(run: Callable[[int, int], None], count: int) -> None:
     """Run run(a, b) over equal parts of range(count), one per thread: Warp runs a CPU launch on one."""
-    threads = 1 if count < _WORTH_THREADS else torch.get_num_threads()
+    threads = 1 if count < _WORTH_THREADS else launch.host_threads()
     if count:
         launch.in_threads(threads, lambda t: run(*launch.part(t, threads, count)))
 
