@@ -25,6 +25,7 @@ _FARTHEST = 5.0  # moves of each kind that a step may take
 _STEADY = 0.05  # of all that was gained: what a step must gain for another with the same Jacobian
 _WORTH = 0.05  # wrong pixels, and ...
 LEAST = 1e-3  # ... share of all that are wrong: what a step must promise to be drawn
+STEEP = 0.05  # share of what is wrong that a look must take away while others wait to be tried
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inverse.least_differences import Fit, Judge
+from inverse.least_differences import STEEP, Fit, Judge
 from render.shading import decode_srgb, encode_srgb
 from scenes import Interval, LightPrior, Scene, World
 
@@ -101,7 +101,7 @@ def relight(judge: Judge, fit: Fit) -> Fit:
     elsewhere = order[cosine[order] < _ELSEWHERE]
     free = torch.tensor([g in ("light", "colour", "background") for g in world.groups])
     chosen = [int(order[0]), *elsewhere[:1].tolist()]
-    trials = [judge.polish(judge.fit(scenes[k]), free=free, iterations=3) for k in chosen]
+    trials = [judge.polish(judge.fit(scenes[k]), free=free, iterations=3, least=STEEP) for k in chosen]
     return min(fit, *trials, key=lambda t: t.total)
 
 

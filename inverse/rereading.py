@@ -7,7 +7,7 @@ from torch import Tensor
 
 from inverse.candidates import Candidates, Pinhole, candidates_of
 from inverse.glance import Glance
-from inverse.least_differences import Fit, Judge, with_object
+from inverse.least_differences import STEEP, Fit, Judge, with_object
 from inverse.light import of_slot
 from inverse.metrics import rotation_error
 from inverse.mismatch import Mismatch
@@ -76,7 +76,7 @@ class Rereading:
             now, own = float(self.rough.costs(fit.scene)), of_slot(self.judge.world, slot)
             likely = [scene for scene, cost in self.others(fit, slot) if cost < now + 3.0 * left]
             tried = [
-                self.rough.polish(self.rough.fit(scene), free=own, iterations=3, pixels=1.0)
+                self.rough.polish(self.rough.fit(scene), free=own, iterations=3, pixels=1.0, least=STEEP)
                 for scene in likely
             ]
             best = min(tried, key=_total, default=None)

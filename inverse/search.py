@@ -15,7 +15,7 @@ from torch import Tensor
 from inverse.bank import spread
 from inverse.candidates import Moves, candidates_of
 from inverse.glance import Glance
-from inverse.least_differences import LEAST, Fit, Judge, with_object
+from inverse.least_differences import LEAST, STEEP, Fit, Judge, with_object
 from inverse.light import lights, of_slot, relight
 from inverse.mismatch import Mismatch
 from inverse.others import Others
@@ -37,6 +37,7 @@ class SearchSettings:
     rounds: int = 6  # of repair
     repair_renders: int = 1000  # no further repair is begun after so many pictures
     glance_renders: int = 300  # the same after a glance, where little is wrong; most are small
+    glance_most: int = 1500  # the same whatever is wrong, counted from the glance
     little: float = 0.005  # share of the picture's pixels wrong above the noise that is little
     content: float = 0.001  # share of the picture's pixels wrong above the noise: nothing is left to repair
 
@@ -46,7 +47,6 @@ _FAR = 0.015  # share of wrong pixels above which least differences have lost th
 _UNSURE = 0.01  # share of wrong pixels above which more is wrong than places, after a look in small pictures
 _CLEAR = 10.0  # prices that are wrong in one place where an object was overlooked
 _LOST = 0.02  # share of wrong pixels above which another reading of the worst object is followed, too
-_STEEP = 0.05  # share of what is wrong that a look must take away before others are tried
 
 
 class Search:
@@ -102,7 +102,7 @@ class Search:
             descended: Follows gradients from a fit, coarse to fine: asked where least differences fail, which
                 saturate where outlines are off by several pixels.
         """
-        price, pixels = self.settings.late_price, fit.cost.numel()
+        price, pixels, began = self.settings.late_price, fit.cost.numel(), self.judge.renders
         self.mismatch.measure(fit)
         rereading = Rereading(self.judge, self.rough, self.sketches, glance, self.mismatch, price)
         fit = self._near(fit, rereading.first, descended)
@@ -115,11 +115,13 @@ class Search:
             fit = self._looked_again(fit, rereading)
         births, changes = (self._late_birth, self._insists), (self._turns, self._slides, self._exchanges)
         moves = (births + changes if self.mismatch.misses(fit) else changes + births) + (self._relit,)
-        soon = self.judge.renders + self.settings.glance_renders
+        looked = self.judge.renders
 
         def done(now: Fit) -> bool:
             little = self.excess(now) < self.settings.little * pixels and not self.mismatch.misses(now)
-            return self.mismatch.agrees(now) or (self.judge.renders > soon and little)
+            soon = little and self.judge.renders > looked + self.settings.glance_renders
+            late = self.judge.renders > began + self.settings.glance_most
+            return self.mismatch.agrees(now) or soon or late
 
         fit = self._repair(fit, moves, done)
         return self._deaths(fit, price, relit=False)
@@ -133,7 +135,7 @@ class Search:
         fit = self._likelier(start, start)
         unsure = self.excess(fit) > _UNSURE * pixels
         if not unsure:
-            fit = self._finished(fit, 4, _STEEP)
+            fit = self._finished(fit, 4, STEEP)
             unsure = self.excess(fit) > self.settings.little * pixels
         if unsure:
             start = reread(fit)
@@ -148,7 +150,7 @@ class Search:
     def _replaced(self, fit: Fit) -> Fit:
         """The fit with other assets where much is wrong."""
         replaced = self._moved(self._urgent_exchanges, fit)
-        return fit if replaced is fit else self._finished(replaced, least=_STEEP)
+        return fit if replaced is fit else self._finished(replaced, least=STEEP)
 
     def _overlooked(self, fit: Fit) -> Fit:
         """The fit with objects where much is wrong in one place, away from all others."""
@@ -166,14 +168,14 @@ class Search:
 
     def _looked_again(self, fit: Fit, rereading: Rereading) -> Fit:
         """Other assets where much is wrong; if that is no gain, turns and other readings of what is wrong."""
-        fit = self._finished(fit, least=_STEEP)
+        fit = self._finished(fit, least=STEEP)
         fit = self._deaths(fit, self.settings.late_price, most=self.settings.late_price, relit=False)
         replaced = self._replaced(fit)
         if replaced is not fit:
             return replaced
         fit = self._moved(self._turns, fit)
         again = rereading.again(fit)
-        return fit if again is fit else self._finished(again, least=_STEEP)
+        return fit if again is fit else self._finished(again, least=STEEP)
 
     def settle(self, fit: Fit) -> Fit:
         """Least differences in small pictures while much moves, then in whole ones; the noise anew."""
@@ -182,7 +184,7 @@ class Search:
 
     def _roughly(self, fit: Fit) -> Fit:
         """Least differences in small pictures."""
-        return self.rough.polish(self.rough.fit(fit.scene), iterations=5, pixels=1.0, least=_STEEP)
+        return self.rough.polish(self.rough.fit(fit.scene), iterations=5, pixels=1.0, least=STEEP)
 
     def _likelier(self, start: Fit, fit: Fit) -> Fit:
         """The fit, or where another start leads to if that is better, both in small pictures."""
@@ -195,7 +197,7 @@ class Search:
 
     def _better(self, trial: Fit, fit: Fit) -> Fit:
         """The better of a trial, once nothing of it moves, and the fit."""
-        return min(fit, self._finished(trial, 4, _STEEP), key=lambda f: f.total)
+        return min(fit, self._finished(trial, 4, STEEP), key=lambda f: f.total)
 
     def _finished(self, fit: Fit, iterations: int = 6, least: float = LEAST) -> Fit:
         """Least differences of whole pictures until nothing moves; the noise anew."""
@@ -314,12 +316,12 @@ class Search:
             for move in moves:
                 fit, now = self._moved(move, fit), fit
                 if fit is not now and not done(fit):
-                    fit = self._finished(fit, least=_STEEP)  # the others had made up for what was wrong
+                    fit = self._finished(fit, least=STEEP)  # the others had made up for what was wrong
                 if done(fit) or self.judge.renders > end:
                     break
             if self._price(fit, price) > (1.0 - self.settings.gain_share) * before:
                 break
-            fit = self._finished(fit, least=_STEEP)
+            fit = self._finished(fit, least=STEEP)
         return self._finished(fit)
 
     def _moved(self, move: Callable[[Fit, float], Fit], fit: Fit) -> Fit:
@@ -437,7 +439,10 @@ class Search:
             if slot not in wrong(fit):
                 continue
             own = of_slot(self.world, slot)
-            trials = [self.rough.polish(self.rough.fit(s), free=own, iterations=3) for s in others(fit, slot)]
+            trials = [
+                self.rough.polish(self.rough.fit(s), free=own, iterations=3, least=STEEP)
+                for s in others(fit, slot)
+            ]
             if not trials:
                 continue
             trial = self.judge.fit(min(trials, key=lambda t: t.total).scene)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inverse.bank import yaws
 from inverse.candidates import Candidates, Moves, candidates_of
-from inverse.least_differences import Fit, Judge, with_object
+from inverse.least_differences import STEEP, Fit, Judge, with_object
 from inverse.light import of_slot
 from inverse.metrics import rotation_error
 from scenes import stack
@@ -51,13 +51,13 @@ def other_poses(judge: Judge, small: Judge, fit: Fit, slot: int, *, worse: float
         likely &= _dips(costs) | (costs < costs[0] + alike)
     found = [fit]
     for k in [k for k in costs.argsort().tolist() if k and likely[k]][:3]:
-        trial = small.polish(small.fit(scenes[k]), free=own, iterations=2)
+        trial = small.polish(small.fit(scenes[k]), free=own, iterations=2, least=STEEP)
         if (
             fold * trial.total > costs[0] + alike + 4.0 + 0.5 * worse
             or turn_between(judge, trial, slot, found) < _APART
         ):
             continue
-        trial = judge.polish(judge.fit(trial.scene), free=own, iterations=3)
+        trial = judge.polish(judge.fit(trial.scene), free=own, iterations=3, least=STEEP)
         if trial.total <= fit.total + alike and turn_between(judge, trial, slot, found) > _APART:
             found.append(trial)
             yield trial

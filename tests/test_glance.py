@@ -15,7 +15,7 @@ from inverse.least_differences import Fit, Judge
 from inverse.losses import Evidence
 from inverse.metrics import rotation_error
 from inverse.recover import recover
-from inverse.search import Search
+from inverse.search import Search, SearchSettings
 from inverse.sketch import Sketcher
 from render.engine import open_engine
 from scenes import Scene, World
@@ -185,6 +185,26 @@ def test_what_shows_behind_another_object_is_missed(world: World) -> None:
         assert search.mismatch.crowd(search.mismatch.elsewhere(fit)) < search.settings.object_price
         assert search.mismatch.misses(fit)
         assert not search.mismatch.agrees(fit)
+
+
+@pytest.mark.parametrize("most", [0, 1500])
+def test_no_repair_is_begun_after_so_many_pictures(
+    world: World, encoder: Encoder, gl: None, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pyramid that the encoder has not seen is born late, or not at all."""
+    truth, moves = sampled(world, 93_471), []
+    slot = [world.assets[a].name if a >= 0 else "" for a in truth.asset[0].tolist()].index("pyramid")
+    with open_engine("opengl", world, size=(128, 128)) as engine:
+        picture = engine.render(truth).rgb[0]
+        judge = Judge(engine, world, Evidence(picture))
+        search = Search(judge, Sketcher(world), settings=SearchSettings(glance_most=most))
+        moved = search._moved
+        monkeypatch.setattr(search, "_moved", lambda m, fit: moves.append(m.__name__) or moved(m, fit))
+        glance = Glance(encoder, picture)
+        glance.seen = glance.seen[[]]
+        end = search.improve(judge.fit(truth.without(slot)), glance, lambda fit: fit)
+    assert ("_late_birth" in moves) == bool(most)
+    assert (assets_of(end.scene) == assets_of(truth)) == bool(most)
 
 
 @pytest.mark.slow
