@@ -78,6 +78,17 @@ def test_lines_read_ahead_as_on_a_gpu(size, sigma):
     assert_close(got, want, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("size", [(16, 21), (8, 3), (4, 1), (48, 50), (6, 9)])
+def test_rows_are_filtered_alike_transposed_or_not(size, channels):
+    """A CPU transposes 16, 8 or 4 rows of few channels; the rows read ahead are not transposed."""
+    image, less = noise(2, *size, channels), noise(1, *size, channels, seed=1)
+    want = recursive.filtered_on_gpu(image - less, RECURSIVE)
+    assert_close(recursive.filtered_on_cpu(image, RECURSIVE, less=less), want, rtol=0, atol=1e-12)
+    want = recursive.filtered_on_gpu(image, RECURSIVE)
+    assert_close(recursive.filtered_on_cpu(image, RECURSIVE), want, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("sigma", [DIRECT, RECURSIVE])
 def test_threads_and_layout_change_no_bit(sigma):
     image = noise(7, 160, 150, 3, dtype=torch.float32)

@@ -11,6 +11,7 @@ import warp as wp
 from render import compilation
 from render.blur import gaussian_blur
 from render.blur.kernels import recursion
+from render.blur.rows import recursion_in_rows
 from render.compilation import KernelError, load, load_unique
 
 BLUR = """
@@ -70,7 +71,7 @@ def test_it_is_said_once(forgetful, monkeypatch, capsys):
 @pytest.mark.parametrize("failure", [OSError("read-only file system: '/cache'"), None])
 def test_failures_are_said_in_words(forgetful, monkeypatch, failure):
     """Whether Warp raises, or gives nothing back."""
-    k = recursion(wp.float32, 8, 3)
+    k = recursion_in_rows(wp.float32, 8, 3)
 
     def fail(*_, **__):
         if failure is not None:

@@ -150,28 +150,20 @@ def recursion(real: Any, lines: int, lanes: int, *, subtract: bool = False) -> S
     @wp.func_native(f"{each} row.data[i + l * apart + k] = value[l * {lanes} + k];")
     def write_lines(row: wp.array(dtype=real), i: wp.int32, apart: wp.int32, value: vec): ...
 
-    @wp.kernel(module="unique", module_options=OPTIONS)  # the blur is its own adjoint
-    def recursive(
-        # in
-        x: wp.array2d[real],  # a picture in a row
-        less: wp.array2d[real],  # as many pictures, or one for all
-        c: vec4,  # c1, s1, c2, s2
+    @wp.func
+    def filter_lines(
+        source: wp.array(dtype=real),
+        taken: wp.array(dtype=real),
+        target: wp.array(dtype=real),
+        first: wp.int32,
+        c: vec4,
         tail: mat44,
-        count: wp.int32,  # pixels along the axis, `step` numbers apart
+        count: wp.int32,
         step: wp.int32,
-        apart: wp.int32,  # numbers from one line to the next
-        spacing: wp.int32,  # numbers from one work item's to the next one's
-        first_image: wp.int32,
-        first_item: wp.int32,
-        # out
-        y: wp.array2d[real],  # may be x
+        apart: wp.int32,
     ):
-        image, item = wp.tid()
-        number = first_image + image
-        source = x[number]
-        taken = less[number % less.shape[0]]
-        target = y[number]
-        i = (first_item + item) * spacing
+        """Filter the lines that begin at number `first`, there and back; arguments as in `recursive`."""
+        i = wp.int32(first)
         n = wp.int32(0)
         u1 = vec()
         d1 = vec()
@@ -198,7 +190,28 @@ def recursion(real: Any, lines: int, lanes: int, *, subtract: bool = False) -> S
             y2 += c[3] * e2
             write_lines(target, i, apart, y2)
 
-    return SimpleNamespace(recursive=recursive, vec4=vec4, mat44=mat44)
+    @wp.kernel(module="unique", module_options=OPTIONS)  # the blur is its own adjoint
+    def recursive(
+        # in
+        x: wp.array2d[real],  # a picture in a row
+        less: wp.array2d[real],  # as many pictures, or one for all
+        c: vec4,  # c1, s1, c2, s2
+        tail: mat44,
+        count: wp.int32,  # pixels along the axis, `step` numbers apart
+        step: wp.int32,
+        apart: wp.int32,  # numbers from one line to the next
+        spacing: wp.int32,  # numbers from one work item's to the next one's
+        first_image: wp.int32,
+        first_item: wp.int32,
+        # out
+        y: wp.array2d[real],  # may be x
+    ):
+        image, item = wp.tid()
+        n = first_image + image
+        first = (first_item + item) * spacing
+        filter_lines(x[n], less[n % less.shape[0]], y[n], first, c, tail, count, step, apart)
+
+    return SimpleNamespace(recursive=recursive, filter_lines=filter_lines, vec4=vec4, mat44=mat44)
 
 
 @functools.cache

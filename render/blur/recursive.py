@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from render.blur.kernels import recursion, recursion_ahead
+from render.blur.rows import recursion_in_rows
 from render.compilation import load_unique
 from render.launch import REAL, argument, in_threads, launch, part, thread_count
 
@@ -40,17 +41,26 @@ def filtered_on_gpu(image: Tensor, sigma: float) -> Tensor:
 def filtered_on_cpu(image: Tensor, sigma: float, *, less: Tensor | None = None) -> Tensor:
     """Rows, a pixel's channels at a time and several side by side, then columns, in blocks.
 
+    Rows are transposed for it where a pixel fills no vector, and its channels are few.
+
     Of image - less, if that is given, [B, H, W, C] or [1, H, W, C]: the difference itself is held nowhere.
     """
     _, height, width, channels = image.shape
-    numbers = width * channels
+    real, numbers = REAL[image.dtype], width * channels
     result = torch.empty_like(image)
-    lines = next(n for n in (8, 4, 2, 1) if height % n == 0)
-    places = [width, channels, numbers, lines * numbers]
-    k = recursion(REAL[image.dtype], lines, channels, subtract=less is not None)
-    _recursive(k, image, result, sigma, less=less, items=height // lines, places=places)
+    subtract = less is not None
+    lines = next(n for n in (16, 8, 4, 2, 1) if height % n == 0)
+    held = 0
+    if lines >= 4 and channels % 4 and channels <= 8:
+        k = recursion_in_rows(real, lines, channels, subtract=subtract)
+        places, held = [width], lines * numbers
+    else:
+        lines = min(lines, 8)
+        k = recursion(real, lines, channels, subtract=subtract)
+        places = [width, channels, numbers, lines * numbers]
+    _recursive(k, image, result, sigma, less=less, items=height // lines, places=places, held=held)
     lanes = lanes_of(numbers, image.device)
-    k = recursion(REAL[image.dtype], 1, lanes)
+    k = recursion(real, 1, lanes)
     _recursive(k, result, result, sigma, items=numbers // lanes, places=[height, numbers, 0, lanes])
     return result
 
@@ -70,6 +80,7 @@ def _recursive(
     items: int,
     places: list[int],
     less: Tensor | None = None,
+    held: int = 0,
 ) -> None:
     """Blur pictures along an axis into y, which may be x.
 
@@ -79,8 +90,9 @@ def _recursive(
         y: The result.
         sigma: Width [px].
         items: Work items of a picture.
-        places: Where they find their pixels: the kernel's `count`, `step`, `apart`, `spacing`.
+        places: Where they find their pixels: the kernel's `count`, `step`, `apart`, `spacing`, or `width`.
         less: What the kernel subtracts from x, if it does.
+        held: Numbers that a host thread holds transposed, if the kernel does that.
     """
     load_unique(recursion.__module__, (k.recursive,), str(x.device))
     pictures = x.shape[0]
@@ -88,14 +100,17 @@ def _recursive(
     threads = min(max(pictures, items), thread_count(x.device, numbers=x.numel()))
     size = x.numel() // pictures
     given = [argument(t, shape=(t.shape[0], size)) for t in (x, x if less is None else less)]
-    out = argument(y, shape=(pictures, size))
+    out = [argument(y, shape=(pictures, size))]
+    if held:
+        out.insert(0, argument(x.new_empty(threads, held)))
     constants = [*_constants(k.vec4, k.mat44, sigma), *places]
 
     def run(index: int) -> None:
         first, last = part(index, threads, pictures if by_picture else items)
         dim = (last - first, items) if by_picture else (pictures, last - first)
         begin = (first, 0) if by_picture else (0, first)
-        launch(k.recursive, dim, inputs=[*given, *constants, *begin], outputs=[out], device=x.device)
+        inputs = [*given, *constants, *begin, *([index] if held else [])]
+        launch(k.recursive, dim, inputs=inputs, outputs=out, device=x.device)
 
     in_threads(threads, run)
 
