@@ -3,9 +3,9 @@
 Screen vertices are (x px, y px, 1/depth), origin at the top-left corner of the image, x right, y down; the
 centre of pixel (row i, column j) is (j + 0.5, i + 0.5). Inverse depth is affine in x and y over a triangle.
 
-A pixel's key is bits(inverse depth) << 32 | (2^31 - 1 - face): positive floats sort as integers do, so that
-the largest key is the nearest surface and, at equal depth, the lower face. An atomic maximum then needs no
-order.
+A CPU draws faces in their order into the pixels' faces and inverse depths: at equal depth the first stays. A
+GPU, in any order, into keys, bits(inverse depth) << 32 | (2^31 - 1 - face): positive floats sort as integers
+do, so that an atomic maximum finds the nearest surface and, at equal depth, the lower face.
 
 A triangle's edge is evaluated from its end of lower weld index in both triangles that share it. Both then
 round alike, one gets e and the other -e, and no pixel between them is lost.
@@ -20,33 +20,59 @@ wp.set_module_options(OPTIONS)
 
 HUGE = wp.constant(1.0e30)
 TINY = wp.constant(1.0e-30)
-LAST = wp.constant(0x7FFFFFFF)
-LOW_HALF = wp.constant(wp.int64(0x7FFFFFFF))
 
-read_key = reader(wp.int64)
 read_bool, read_int = reader(wp.bool), reader(wp.int32)
 read_vertex = reader(wp.vec3)
 read_corners = reader(wp.vec3i)
-write_face = writer(wp.int32)
-write_depth = writer(wp.float32)
 write_weights = writer(wp.vec3)
 
 
 @wp.func_native("""
 #if defined(__CUDA_ARCH__)
+    const wp::int64 key = wp::int64(__float_as_int(z)) << 32 | (0x7FFFFFFF - f);
     if (seen)
-        wp::atomic_max(row.data + i, value);
+        wp::atomic_max(keys.data + i, key);
 #else
-    const wp::int64 old = row.data[i];
-    const wp::int64 rise = (seen ? value : wp::int64(0)) - old;
-    row.data[i] = old + (rise > 0 ? rise : wp::int64(0));
+    const float depth = depths.data[i];
+    const int face = faces.data[i];
+    const bool nearer = seen & ((z > depth) | (face < 0));
+    const unsigned bits = __builtin_bit_cast(unsigned, depth);
+    const unsigned rise = __builtin_bit_cast(unsigned, z) - bits;
+    depths.data[i] = __builtin_bit_cast(float, bits + (nearer ? rise : 0));
+    faces.data[i] = face + (nearer ? f - face : 0);
 #endif
 """)
-def raise_key(row: wp.array(dtype=wp.int64), i: int, value: wp.int64, seen: wp.bool):
-    """Let key i of a row be at least `value` where that is `seen`; on a CPU without a branch.
+def show(
+    keys: wp.array(dtype=wp.int64),
+    faces: wp.array(dtype=wp.int32),
+    depths: wp.array(dtype=wp.float32),
+    i: int,
+    f: int,
+    z: float,
+    seen: wp.bool,
+):
+    """Let pixel i of a row show face f, of inverse depth z, where that is `seen` and nearest.
 
-    Nor by the larger of two: compilers make that a masked store, which takes some CPUs 20 cycles.
+    On a CPU without a branch, nor by one of two values: compilers make that a masked store, which takes some
+    CPUs 20 cycles.
     """
+
+
+@wp.func_native("""
+#if defined(__CUDA_ARCH__)
+    const wp::int64 key = keys.data[i];
+    faces.data[i] = key > 0 ? 0x7FFFFFFF - wp::int32(key & 0x7FFFFFFF) : -1;
+    depths.data[i] = __int_as_float(wp::int32(key >> 32));
+#endif
+    return faces.data[i];
+""")
+def shown(
+    keys: wp.array(dtype=wp.int64),
+    faces: wp.array(dtype=wp.int32),
+    depths: wp.array(dtype=wp.float32),
+    i: int,
+) -> int:
+    """Return pixel i's face; on a GPU, write it and its inverse depth, which a key holds, first."""
 
 
 @wp.struct
@@ -156,13 +182,15 @@ def cover(
     chunks: int,
     # out
     key: wp.array3d(dtype=wp.int64),
+    face: wp.array3d(dtype=int),
+    inverse_depth: wp.array3d(dtype=float),
 ):
-    """Write a face's keys. Its rows are dealt to `chunks` work items: one on the CPU, more on a GPU."""
+    """Draw a face. Its rows are dealt to `chunks` work items: one on the CPU, more on a GPU."""
     copy, item, chunk = wp.tid()
     copy += first_copy
     f = first_face + item
-    height = key.shape[1]
-    width = key.shape[2]
+    height = inverse_depth.shape[1]
+    width = inverse_depth.shape[2]
     n = copy * images_per_copy + read_int(image, f)
     i = read_corners(faces, f)
     a = read_vertex(vertices, copy * vertices_per_copy + i[0])
@@ -192,7 +220,6 @@ def cover(
     ea = edge(b, c, w[1], w[2], sign)
     eb = edge(c, a, w[2], w[0], sign)
     ec = edge(a, b, w[0], w[1], sign)
-    low_bits = wp.int64(LAST - f)
     wide = x1 - x0 > 12  # else four pixels at a time cost less than the row's ends
     side_a = Side()
     side_b = Side()
@@ -217,6 +244,8 @@ def cover(
         if chunks == 1:  # on a CPU, pixels that fill no group of four are taken one by one, so: none
             right = wp.min(left + ((right - left) | 3), width - 1)
         keys = key[n, y]
+        face_row = face[n, y]
+        depth_row = inverse_depth[n, y]
         rise_a = ea.dx * (py - ea.y)
         rise_b = eb.dx * (py - eb.y)
         rise_c = ec.dx * (py - ec.y)
@@ -230,8 +259,7 @@ def cover(
             # away, they are too coarse in float32. The weights are not, where it is seen.
             z = (wa * a[2] + wb * b[2] + wc * c[2]) / (wa + wb + wc)
             seen = wa >= 0.0 and wb >= 0.0 and wc >= 0.0 and z < HUGE
-            nearness = (wp.int64(wp.cast(z, wp.int32)) << wp.int64(32)) | low_bits
-            raise_key(keys, x, nearness, seen)
+            show(keys, face_row, depth_row, x, f, z, seen)
             x += 1
         y += chunks
 
@@ -255,16 +283,16 @@ def resolve(
     faces: wp.array(dtype=wp.vec3i),
     images_per_copy: int,
     vertices_per_copy: int,
-    key: wp.array3d(dtype=wp.int64),
     first_image: int,
     first_row: int,
     span: int,
     # out
+    key: wp.array3d(dtype=wp.int64),
     face: wp.array3d(dtype=int),
     inverse_depth: wp.array3d(dtype=float),
     barycentric: wp.array3d(dtype=wp.vec3),
 ):
-    """Read the keys out. One work item reads `span` pixels of a row: the whole row on the CPU, one on a GPU.
+    """Find the weights. One work item reads `span` pixels of a row: the whole row on the CPU, one on a GPU.
 
     Perspective-correct barycentrics are edge values times inverse depth, normalised: e_k z_k / sum.
     """
@@ -282,15 +310,11 @@ def resolve(
     depth_row = inverse_depth[n, y]
     weights_row = barycentric[n, y]
     x = chunk * span
-    end = wp.min(x + span, key.shape[2])
+    end = wp.min(x + span, face.shape[2])
     while x < end:
-        k = read_key(keys, x)
-        f = int(-1)
-        depth = float(0.0)
+        f = shown(keys, face_row, depth_row, x)
         weights = wp.vec3()
-        if k > wp.int64(0):
-            f = LAST - int(k & LOW_HALF)
-            depth = wp.cast(wp.int32(k >> wp.int64(32)), wp.float32)
+        if f >= 0:
             if f != last:  # a face's constants serve all pixels of its run: affine along the row
                 last = f
                 i = read_corners(faces, f)
@@ -309,8 +333,6 @@ def resolve(
                     ((b[0] - a[0]) * rise + rest) * c[2],
                 )
             weights = normalised(slope * (float(x) + 0.5 - origin) + start)
-        write_face(face_row, x, f)
-        write_depth(depth_row, x, depth)
         write_weights(weights_row, x, weights)
         x += 1
 
@@ -325,7 +347,7 @@ def resolve_depth(
     # out
     inverse_depth: wp.array3d(dtype=float),
 ):
-    """Read only the inverse depths out."""
+    """Read only the inverse depths out of keys."""
     item, line, chunk = wp.tid()
     n = first_image + item
     y = first_row + line

@@ -47,7 +47,8 @@ def rasterize(
     first: `render.clipping.clip_near`), zero area, NaN, infinity. Results on the CPU do not depend on
     the number of threads, bit for bit.
 
-    Memory: 8 bytes a pixel while it runs and 20 that it returns; nothing grows with pixels times faces.
+    Memory: 20 bytes a pixel that it returns, on a GPU 8 more while it runs; nothing grows with pixels times
+    faces.
 
     Args:
         vertices: Screen positions (x px, y px, inverse depth), y down, [B, V, 3] for B pictures of the same
@@ -64,17 +65,13 @@ def rasterize(
         KernelError: If the kernels cannot be compiled here.
     """
     mesh = _Mesh.of(vertices, faces, image_size)
-    shape, device = mesh.shape, mesh.vertices.device
-    result = Raster(
-        face=torch.empty(shape, dtype=torch.int32, device=device),
-        inverse_depth=torch.empty(shape, device=device),
-        barycentric=torch.empty(*shape, 3, device=device),
-    )
+    drawn = _Drawn.of(mesh)
+    barycentric = torch.empty(*mesh.shape, 3, device=mesh.vertices.device)
     top = mesh.triangles
     corners = [argument(mesh.vertices, wp.vec3), top.keep("faces", lambda: argument(top.faces, wp.vec3i))]
-    outputs = [argument(result.face), argument(result.inverse_depth), argument(result.barycentric, wp.vec3)]
-    _draw(mesh, top.culled, k.resolve, [*corners, *mesh.strides], outputs)
-    return result
+    outputs = [*drawn.arguments, argument(barycentric, wp.vec3)]
+    _draw(mesh, top.culled, drawn, (k.resolve, [*corners, *mesh.strides], outputs))
+    return Raster(drawn.face, drawn.inverse_depth, barycentric)
 
 
 def nearest(
@@ -88,9 +85,11 @@ def nearest(
     The third coordinate may be anything positive that grows towards the eye and is affine over a triangle.
     """
     mesh = _Mesh.of(vertices, faces, image_size)
-    inverse_depth = torch.empty(mesh.shape, device=mesh.vertices.device)
-    _draw(mesh, torch.zeros_like(mesh.triangles.culled), k.resolve_depth, [], [argument(inverse_depth)])
-    return inverse_depth
+    drawn = _Drawn.of(mesh)
+    key, _, inverse_depth = drawn.arguments
+    read = (k.resolve_depth, [key], [inverse_depth]) if drawn.key.numel() else None
+    _draw(mesh, torch.zeros_like(mesh.triangles.culled), drawn, read)
+    return drawn.inverse_depth
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,23 +115,45 @@ class _Mesh:
         return [max(1, self.triangles.image_count), len(self.vertices) // max(1, self.copies)]
 
 
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """What faces are drawn into: on a CPU the results, on a GPU keys that hold both, for its atomics."""
+
+    key: Tensor
+    face: Tensor
+    inverse_depth: Tensor
+
+    @classmethod
+    def of(cls, mesh: _Mesh) -> "_Drawn":
+        shape, device = mesh.shape, mesh.vertices.device
+        if device.type == "cpu":
+            key = torch.empty(0, 0, 0, dtype=torch.int64)
+            return cls(key, torch.full(shape, -1, dtype=torch.int32), torch.zeros(shape))
+        key = torch.zeros(shape, dtype=torch.int64, device=device)
+        face = torch.empty(shape, dtype=torch.int32, device=device)
+        return cls(key, face, torch.empty(shape, device=device))
+
+    @property
+    def arguments(self) -> list[Any]:
+        return [argument(x) for x in (self.key, self.face, self.inverse_depth)]
+
+
 def _views(top: Triangles) -> list[Any]:
     return [argument(top.faces, wp.vec3i), argument(top.weld, wp.vec3i), argument(top.image)]
 
 
-def _draw(mesh: _Mesh, culled: Tensor, read: Any, corners: list[Any], outputs: list[Any]) -> None:
-    """Draw the faces into keys, then let the kernel `read` turn keys into `outputs`."""
+def _draw(mesh: _Mesh, culled: Tensor, drawn: _Drawn, read: tuple[Any, list[Any], list[Any]] | None) -> None:
+    """Draw the faces, then read what is drawn: by a kernel, with its inputs and outputs."""
     image_count, height, width = mesh.shape
     device, top, copies = mesh.vertices.device, mesh.triangles, mesh.copies
     if image_count == 0:
         return
     load(k.__name__, str(device))
-    key = torch.zeros(mesh.shape, dtype=torch.int64, device=device)
     topology = top.keep(k, lambda: _views(top))
     inputs = [argument(mesh.vertices, wp.vec3), *topology, argument(culled), *mesh.strides]
-    keys = argument(key)
+    into = drawn.arguments
     chunks, span = (1, width) if device.type == "cpu" else (min(_CHUNKS, height), 1)
-    threads = thread_count(device, numbers=key.numel() + _NUMBERS_PER_FACE * len(top) * copies)
+    threads = thread_count(device, numbers=drawn.face.numel() + _NUMBERS_PER_FACE * len(top) * copies)
 
     def share(index: int) -> None:
         """Draw one thread's share: whole images where there are enough, else a band of rows of all images.
@@ -154,15 +175,13 @@ def _draw(mesh: _Mesh, culled: Tensor, read: Any, corners: list[Any], outputs: l
             k.cover,
             (copy[1] - copy[0], face[1] - face[0], chunks),
             inputs=[*inputs, copy[0], face[0], *rows, chunks],
-            outputs=[keys],
+            outputs=into,
             device=device,
         )
-        launch(
-            read,
-            (images[1] - images[0], rows[1] - rows[0], -(-width // span)),
-            inputs=[*corners, keys, images[0], rows[0], span],
-            outputs=outputs,
-            device=device,
-        )
+        if read is None:
+            return
+        kernel, given, outputs = read
+        dim = images[1] - images[0], rows[1] - rows[0], -(-width // span)
+        launch(kernel, dim, inputs=[*given, images[0], rows[0], span], outputs=outputs, device=device)
 
     in_threads(threads, share)
