@@ -16,6 +16,8 @@ import warp as wp
 from render.blur.kernels import recursion
 from render.compilation import OPTIONS
 
+_AHEAD = 128  # numbers, from those at work to those asked for: 64 and 128 do, 256 come too early
+
 
 @functools.cache
 def recursion_in_rows(real: Any, lines: int, channels: int, *, subtract: bool = False) -> SimpleNamespace:
@@ -61,7 +63,8 @@ def recursion_in_rows(real: Any, lines: int, channels: int, *, subtract: bool = 
 def transposition(real: Any, lines: int, *, subtract: bool = False, back: bool = False) -> Any:
     """Make the function that transposes `lines` rows of a picture, or of picture - less; or `back`.
 
-    Four by four numbers, along each four rows by cache lines.
+    Four by four numbers, along each four rows by cache lines, which are asked for in time: of so many rows at
+    once, a CPU does not see by itself that they go on.
     """
     source, target = ("turned", "picture") if back else ("picture", "turned")
     minus = "- less.data[in_picture]" if subtract else ""
@@ -86,12 +89,18 @@ def transposition(real: Any, lines: int, *, subtract: bool = False, back: bool =
         }};
         const int whole = numbers / 4 * 4;
         for (int block = 0; block < whole; block += 16)
-            for (int l = 0; l < {lines}; l += 4)
+            for (int l = 0; l < {lines}; l += 4) {{
+                for (int k = 0; k < 4; ++k) {{
+                    const int soon = first + (l + k) * numbers + block + {_AHEAD};
+                    __builtin_prefetch(picture.data + soon);
+                    if ({int(subtract)}) __builtin_prefetch(less.data + soon);
+                }}
                 for (int j = block; j < block + 16 && j < whole; j += 4) {{
                     const int in_picture = first + l * numbers + j, in_turned = j * {lines} + l;
                     if ({int(back)}) turn(in_turned, {lines}, in_picture, numbers);
                     else turn(in_picture, numbers, in_turned, {lines});
                 }}
+            }}
         for (int j = whole; j < numbers; ++j)
             for (int l = 0; l < {lines}; ++l) {{
                 const int in_picture = first + l * numbers + j, in_turned = j * {lines} + l;
