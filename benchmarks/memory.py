@@ -36,7 +36,7 @@ from render.triangles import Triangles
 Job = Callable[[], object]
 # what docstrings state for float32, 3 channels, one host thread: bytes per pixel, face, vertex
 STATED = {
-    "rasterize": (28, 0, 0),
+    "rasterize": (20, 0, 0),  # on a GPU 28
     "interpolate": (12, 0, 12),
     "edge_gradient": (4, 0, 12),
     "gaussian_blur, 1 px": (36, 0, 0),
