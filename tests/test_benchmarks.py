@@ -64,8 +64,8 @@ def test_memory_of_one_size():
         found.append(json.loads(out.splitlines()[-1]))
     small, large = found
     per_pixel = {k: (large[k] - small[k]) / (large["pixels"] - small["pixels"]) for k in large if k in small}
-    # keys of pixels that show nothing are never written
-    assert 20.0 < per_pixel["rasterize"] < 32.0
+    # a CPU draws into what it returns
+    assert 19.0 < per_pixel["rasterize"] < 24.0
     assert 4 * 3 + 32 - 4.0 < per_pixel["soft_rasterize"] < 4 * 3 + 32 + 8.0
 
 

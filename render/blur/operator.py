@@ -30,7 +30,8 @@ def gaussian_blur(
     `sigma`; below, a convolution with weights down to 1e-7. The blur is symmetric, <a, G b> = <G a, b>,
     borders included; its gradient is the same blur.
 
-    Memory: the result; below 3 px as much again, and a margin of 6 `sigma`, while it runs.
+    Memory: the result; while it runs, below 3 px as much again and a margin of 6 `sigma`, from there on 16
+    rows a host thread.
 
     Args:
         image: Any values, [B, H, W, C], float32 or float64. Carries a gradient.
