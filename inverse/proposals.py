@@ -17,6 +17,7 @@ from inverse.sketch_refine import Level, refine, window_for
 from scenes import Scene
 
 _CANDIDATES = 40  # taken from the bank per birth
+_EACH = 3  # of each asset, where fewer explain anything
 _FINALISTS = 8  # of those, refined at the finer size
 _NEAR = 24  # of one object's variants, refined at the coarser size
 _MANY = 12_000  # candidates over what is wrong that are scored at all
@@ -135,6 +136,8 @@ class Proposals:
         if not self.moves.upright:
             turn = 0.4
         first = spread(pool, score, _CANDIDATES, distance=cell, turn=turn, per_asset=6)
+        if wrong is not None and len(first) < _CANDIDATES:
+            first = self._of_each(pool, score, cell, turn)
         if len(first) == 0:
             return pool[:0], torch.zeros(0, 3), torch.zeros(0)
         finalists, per_asset = (_FINALISTS, 6) if near is None else (12, 2)
@@ -157,6 +160,14 @@ class Proposals:
         order = spread(found, change, most, distance=0.02 * self.reach, turn=0.3, per_asset=4)
         order = order[clear(self.world, fit.scene, found[order])]
         return found[order], self._tint(found, tint)[order]
+
+    def _of_each(self, pool: Candidates, score: Tensor, cell: float, turn: float) -> Tensor:
+        """Indices of the best of each asset that show: a little beside its place, one may explain nothing."""
+        shows, score, best = score != 0.0, score - score.max() - 1.0, []
+        for asset in pool.asset.unique():
+            own = ((pool.asset == asset) & shows).nonzero()[:, 0]
+            best.append(own[spread(pool[own], score[own], _EACH, distance=cell, turn=turn, per_asset=_EACH)])
+        return torch.cat(best)
 
     def _over(self, pixels: Tensor, bank: Bank, hidden: bool) -> Tensor:
         """Which of the bank's candidates have their middle, or any of them, over or close to some pixels."""

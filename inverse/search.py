@@ -37,7 +37,7 @@ class SearchSettings:
     rounds: int = 6  # of repair
     repair_renders: int = 1000  # no further repair is begun after so many pictures
     glance_renders: int = 300  # the same after a glance, where little is wrong; most are small
-    glance_most: int = 1500  # the same whatever is wrong, counted from the glance
+    glance_most: int = 1350  # the same whatever is wrong, counted from the glance
     little: float = 0.005  # share of the picture's pixels wrong above the noise that is little
     content: float = 0.001  # share of the picture's pixels wrong above the noise: nothing is left to repair
 
@@ -274,7 +274,14 @@ class Search:
     # ---- birth
 
     def _births(
-        self, fit: Fit, price: float, *, most: int | None = None, relit: int = 0, late: bool = False
+        self,
+        fit: Fit,
+        price: float,
+        *,
+        most: int | None = None,
+        relit: int = 0,
+        late: bool = False,
+        hidden: bool = False,
     ) -> Fit:
         """Add objects while each saves its price; after the first `relit` the light is searched anew."""
         born = 0
@@ -283,9 +290,7 @@ class Search:
             if len(empty) == 0:
                 break
             wrong = fit.cost - self.mismatch.floor if late else None
-            c, tint, change = self.sketches.propose(fit, wrong=wrong)
-            if late and not bool((change < -price).any()) and self.mismatch.misses(fit):
-                c, tint, change = self.sketches.propose(fit, wrong=wrong, hidden=True)
+            c, tint, change = self.sketches.propose(fit, wrong=wrong, hidden=hidden)
             if not bool((change < -price).any()):
                 break
             trials = [with_object(fit.scene, int(empty[0]), c[[i]], tint[i]) for i in range(min(4, len(c)))]
@@ -454,11 +459,16 @@ class Search:
         return fit
 
     def _late_birth(self, fit: Fit, price: float) -> Fit:
-        trial = self._births(fit, price, most=1, late=True)
-        if trial is fit:
-            return fit
-        trial = self.judge.polish(trial, iterations=4)
-        return self._accept(trial, fit, price, self._margin(fit), "late birth")
+        if bool((fit.scene.asset[0] >= 0).all()):  # perhaps one is in the others' way
+            fit = self._deaths(fit, price, relit=False)
+        for hidden in (False, True)[: 1 + self.mismatch.misses(fit)]:
+            trial = self._births(fit, price, most=1, late=True, hidden=hidden)
+            if trial is not fit:
+                trial = self.judge.polish(trial, iterations=4)
+                trial = self._accept(trial, fit, price, self._margin(fit), "late birth")
+            if trial is not fit:
+                return trial
+        return fit
 
     def _rebirths(self, fit: Fit, price: float) -> Fit:
         """Take the worst object away, alone and with its neighbours, and let others be born there."""
