@@ -104,6 +104,11 @@ class Judge:
         self._count(len(scene))
         return torch.cat(images), torch.cat(ids), torch.cat(depths)
 
+    def behind(self, scene: Scene) -> tuple[Tensor, Tensor]:
+        """What a sketch is laid over: colours, and inverse depths of what may hide it, 0 where nothing is."""
+        image, ids, depth = self.draw(scene)
+        return image, torch.where(ids >= 0, 1.0 / depth.clamp_min(1e-6), 0.0)
+
     @cached_property
     def _outlines(self) -> Engine:
         """Tells what is seen where, for engines that do not: the guessed scene's shapes are known."""

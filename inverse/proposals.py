@@ -76,8 +76,7 @@ class Proposals:
 
     def rest(self, scenes: Scene, size: tuple[int, int]) -> Rest:
         """The engine's picture of scenes as what a sketch is laid over, at a smaller size."""
-        image, ids, depth = self.judge.draw(scenes)
-        inverse = torch.where(ids >= 0, 1.0 / depth.clamp_min(1e-6), 0.0)
+        image, inverse = self.judge.behind(scenes)
         if size != self.evidence.size:
             k = self.evidence.size[0] // size[0]
             image = resize(image, size)

@@ -112,8 +112,7 @@ class ViewSearch:
 
     def _rest(self, fit: Fit, crop: Crop, pixels: int) -> Rest:
         """A fit's picture inside a crop."""
-        image, ids, depth = self.judge.draw(fit.scene)
-        return crop.rest(image, torch.where(ids >= 0, 1.0 / depth.clamp_min(1e-6), 0.0), pixels)
+        return crop.rest(*self.judge.behind(fit.scene), pixels)
 
     def _scored(self, fit: Fit, start: Candidates, crop: Crop) -> Tensor:
         """Change of wrong pixels of the picture that each candidate's small sketch brings."""

@@ -187,7 +187,7 @@ def test_what_shows_behind_another_object_is_missed(world: World) -> None:
         assert not search.mismatch.agrees(fit)
 
 
-@pytest.mark.parametrize("most", [0, 1500])
+@pytest.mark.parametrize("most", [0, SearchSettings.glance_most])
 def test_no_repair_is_begun_after_so_many_pictures(
     world: World, encoder: Encoder, gl: None, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,10 +81,13 @@ def test_the_same_seed_gives_the_same_bits(cube):
     truth = sampled(cube, 4)
     image, threads = picture_of(cube, truth), torch.get_num_threads()
     recoveries = []
-    for seed, count in ((7, 1), (7, 3), (8, threads)):
-        torch.set_num_threads(count)
-        recoveries.append(recover(image, cube, engine="software", encoder=None, seed=seed))
-        assert torch.get_num_threads() == count
+    try:
+        for seed, count in ((7, 1), (7, 3), (8, 2)):
+            torch.set_num_threads(count)
+            recoveries.append(recover(image, cube, engine="software", encoder=None, seed=seed))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
     one, two, other = recoveries
     for name in ("rotation", "translation", "scale", "colour"):
         assert torch.equal(getattr(one.scene, name), getattr(two.scene, name)), name
