@@ -1,6 +1,7 @@
 """Proposals: objects that would explain what is wrong in a picture, found and refined as sketches."""
 
 import math
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -12,15 +13,17 @@ from inverse.bank import Bank, drawn, spread
 from inverse.candidates import Candidates, Moves, Pinhole, clear
 from inverse.least_differences import Fit, Judge
 from inverse.losses import resize
+from inverse.shadows import thrown
 from inverse.sketch import Lamp, Rest, Sketcher, Target
 from inverse.sketch_refine import Level, refine, window_for
 from scenes import Scene
 
 _CANDIDATES = 40  # taken from the bank per birth
-_EACH = 3  # of each asset, where fewer explain anything
-_FINALISTS = 8  # of those, refined at the finer size
+_FINALISTS = 16  # of those, refined at the finer size
+_ALIKE = 3  # of one asset among them, and of each where fewer explain anything
 _NEAR = 24  # of one object's variants, refined at the coarser size
 _MANY = 12_000  # candidates over what is wrong that are scored at all
+_WIDENING = 2.0  # of tau in coarse pictures: an object a little beside its place is drawn there, too
 _REACHES = (2, 4, 8, 16)  # [px] of the bank's pictures, between an object's middle and what it explains
 _LOCAL = 3000  # candidates scored at twice the bank's size
 
@@ -81,12 +84,15 @@ class Proposals:
             k = self.evidence.size[0] // size[0]
             image = resize(image, size)
             inverse = -F.max_pool2d(-inverse[:, None], k)[:, 0]
-        return Rest(image.contiguous(), inverse.contiguous())
+        shadow = thrown(self.sketcher, self.moves, scenes, self.lamp(scenes), size)
+        return Rest(image.contiguous(), inverse.contiguous(), shadow)
 
     def _level(self, scene: Scene, fine: bool) -> Level:
         pinhole = Pinhole.of(scene.camera)
         size = self.evidence.size if fine else self.half
-        return Level(pinhole.view(*size), self.target(size), 2, coarse=not fine)
+        target = self.target(size)
+        target = target if fine else replace(target, tau=_WIDENING * target.tau)
+        return Level(pinhole.view(*size), target, 2, coarse=not fine)
 
     def _tint(self, c: Candidates, encoded: Float[Tensor, "candidate 3"]) -> Float[Tensor, "candidate 3"]:
         """Linear tints from sketches' encoded ones, white where the asset has none."""
@@ -139,7 +145,7 @@ class Proposals:
             first = self._of_each(pool, score, cell, turn)
         if len(first) == 0:
             return pool[:0], torch.zeros(0, 3), torch.zeros(0)
-        finalists, per_asset = (_FINALISTS, 6) if near is None else (12, 2)
+        finalists, per_asset = (_FINALISTS, _ALIKE) if near is None else (12, 2)
         return self.refined(fit, pool[first], finalists, per_asset=per_asset)
 
     def likeliest(self, fit: Fit, pool: Candidates, most: int) -> tuple[Candidates, Tensor]:
@@ -165,7 +171,8 @@ class Proposals:
         shows, score, best = score != 0.0, score - score.max() - 1.0, []
         for asset in pool.asset.unique():
             own = ((pool.asset == asset) & shows).nonzero()[:, 0]
-            best.append(own[spread(pool[own], score[own], _EACH, distance=cell, turn=turn, per_asset=_EACH)])
+            some = spread(pool[own], score[own], _ALIKE, distance=cell, turn=turn, per_asset=_ALIKE)
+            best.append(own[some])
         return torch.cat(best)
 
     def _over(self, pixels: Tensor, bank: Bank, hidden: bool) -> Tensor:
@@ -180,7 +187,7 @@ class Proposals:
         return near[reach, y, x] > 0
 
     def refined(
-        self, fit: Fit, start: Candidates, finalists: int, *, per_asset: int = 6
+        self, fit: Fit, start: Candidates, finalists: int, *, per_asset: int = _ALIKE
     ) -> tuple[Candidates, Tensor, Tensor]:
         """Candidates after least differences on sketches, coarse then fine, over the fit's own picture."""
         coarse, _, change = self._refined(fit, start, iterations=6, size=self.half)

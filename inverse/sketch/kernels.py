@@ -1,6 +1,6 @@
 """Warp kernels of the sketch: one object drawn into a small window, scored and differenced against a picture.
 
-A sketch has no shadow, no highlight and no neighbours; it costs microseconds, an engine's picture
+A sketch throws no shadow, has no highlight and no neighbours; it costs microseconds, an engine's picture
 milliseconds. Search looks at tens of thousands of sketches to decide which few scenes the engine shall draw.
 
 Coordinates: pixels of the drawn resolution, centre of pixel (row i, column j) at (j + 0.5, i + 0.5); camera
@@ -36,6 +36,27 @@ def shading(normal: wp.vec3, light: wp.vec4, ambient: float) -> float:
     """Encoded brightness of a white surface; light is (direction, intensity)."""
     lambert = wp.max(0.0, normal[0] * light[0] + normal[1] * light[1] + normal[2] * light[2])
     return wp.pow(ambient + light[3] * lambert, 1.0 / 2.2)
+
+
+@wp.func
+def in_shadow(
+    x: float,
+    y: float,
+    inverse_depth: float,
+    shadow: wp.array2d[float],
+    to_shadow: wp.mat33,
+    offset: wp.vec3,
+    least: float,
+) -> bool:
+    """True where what a pixel shows lies behind what the lamp sees; see `Shadow`."""
+    h = to_shadow * wp.vec3(x, y, 1.0) + offset * inverse_depth
+    if h[2] <= 0.0:
+        return False
+    column = int(wp.floor(h[0] / h[2]))
+    row = int(wp.floor(h[1] / h[2]))
+    if column < 0 or row < 0 or column >= shadow.shape[1] or row >= shadow.shape[0]:
+        return False
+    return shadow[row, column] * h[2] > inverse_depth * least
 
 
 @wp.func
@@ -202,6 +223,7 @@ def score(
     starts: wp.array[wp.int32],
     pixel: wp.array[wp.int32],
     inverse_depth: wp.array[float],
+    albedo: wp.array[wp.vec3h],
     colour: wp.array[wp.vec3h],
     tinted: wp.array[wp.int32],
     tint_low: wp.vec3,
@@ -210,8 +232,16 @@ def score(
     mask: wp.array[float],
     rest: wp.array[wp.vec3],
     rest_depth: wp.array[float],
+    width: int,
+    shadow: wp.array2d[float],
+    to_shadow: wp.mat33,
+    offset: wp.vec3,
+    least: float,
+    dark: float,
     tau2: float,
     mask_weight: float,
+    # scratch
+    shown: wp.array[wp.vec3h],
     # out
     change: wp.array[float],
 ):
@@ -220,6 +250,12 @@ def score(
     k = chosen[n]
     first = starts[k]
     last = starts[k + 1]
+    for p in range(first, last):
+        shown[p] = colour[p]
+        x = float(pixel[p] % width) + 0.5
+        y = float(pixel[p] // width) + 0.5
+        if in_shadow(x, y, inverse_depth[p], shadow, to_shadow, offset, least):
+            shown[p] = albedo[p] * wp.float16(dark)
     tint = wp.vec3(1.0, 1.0, 1.0)
     if tinted[k] == 1:
         for it in range(3):
@@ -228,7 +264,7 @@ def score(
             for p in range(first, last):
                 q = pixel[p]
                 if inverse_depth[p] > rest_depth[q]:
-                    h = colour[p]
+                    h = shown[p]
                     s = wp.vec3(float(h[0]), float(h[1]), float(h[2]))
                     weight = float(1.0)
                     if it > 0:
@@ -242,7 +278,7 @@ def score(
     for p in range(first, last):
         q = pixel[p]
         if inverse_depth[p] > rest_depth[q]:
-            h = colour[p]
+            h = shown[p]
             s = wp.vec3(float(h[0]), float(h[1]), float(h[2]))
             total += rho(target[q] - wp.cw_mul(tint, s), tau2) - rho(target[q] - rest[q], tau2)
             if mask_weight > 0.0:
@@ -272,6 +308,11 @@ def residual(
     mask: wp.array2d[float],
     rest: wp.array3d[wp.vec3],
     rest_depth: wp.array3d[float],
+    shadow: wp.array2d[float],
+    to_shadow: wp.mat33,
+    offset: wp.vec3,
+    least: float,
+    dark: float,
     block: int,
     tau2: float,
     # scratch
@@ -292,8 +333,12 @@ def residual(
         for j in range(window):
             if inverse_depth[n, i, j] > 0.0:
                 h = normal[n, i, j]
-                lit = wp.float16(shading(wp.vec3(float(h[0]), float(h[1]), float(h[2])), light, ambient))
-                colour[n, i, j] = albedo[n, i, j] * lit
+                x = float(left + j) + 0.5
+                y = float(top_row + i) + 0.5
+                lit = dark
+                if not in_shadow(x, y, inverse_depth[n, i, j], shadow, to_shadow, offset, least):
+                    lit = shading(wp.vec3(float(h[0]), float(h[1]), float(h[2])), light, ambient)
+                colour[n, i, j] = albedo[n, i, j] * wp.float16(lit)
     tint = wp.vec3(1.0, 1.0, 1.0)
     if tinted[n] == 1:
         for it in range(3):
@@ -323,18 +368,18 @@ def residual(
                 for dj in range(block):
                     i = bi * block + di
                     j = bj * block + dj
-                    y = top_row + i
-                    x = left + j
-                    if y < height and x < width:
-                        c = rest[m, y, x]
+                    row = top_row + i
+                    column = left + j
+                    if row < height and column < width:
+                        c = rest[m, row, column]
                         covered = float(0.0)
-                        if rest_depth[m, y, x] > 0.0:
+                        if rest_depth[m, row, column] > 0.0:
                             covered = 1.0
-                        if inverse_depth[n, i, j] > rest_depth[m, y, x]:
+                        if inverse_depth[n, i, j] > rest_depth[m, row, column]:
                             h = colour[n, i, j]
                             c = wp.cw_mul(tint, wp.vec3(float(h[0]), float(h[1]), float(h[2])))
                             covered = 1.0
-                        d = c - target[y, x]
-                        total += wp.vec4(d[0], d[1], d[2], covered - mask[y, x])
+                        d = c - target[row, column]
+                        total += wp.vec4(d[0], d[1], d[2], covered - mask[row, column])
             out[n, bi, bj] = total * share
     tint_out[n] = tint

@@ -1,7 +1,7 @@
 """Sketcher: draws one object per window, thousands of windows at a time, and compares them with a picture."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,11 @@ class Lamp:
     def vector(self) -> Any:
         """(direction, intensity) as Warp wants it."""
         return wp.vec4(*[float(v) for v in self.direction], float(self.intensity))
+
+    @property
+    def dark(self) -> float:
+        """Encoded brightness of a white surface in shadow."""
+        return self.ambient**_POWER
 
 
 class Sketcher:
@@ -220,11 +225,14 @@ class Sketcher:
         target: "Target",
         rest: "Rest",
     ) -> Float[Tensor, "candidate"]:
-        """Change of the number of wrong pixels when each sketch is laid over the rest; negative is better."""
+        """Change of the number of wrong pixels when each sketch is laid over the rest; negative is better.
+
+        `colour` is of all footprints under the lamp, see `shade`; what lies in the rest's shadow is darker.
+        """
         if chosen is None:
             chosen = torch.arange(len(footprints), dtype=torch.int32)
         chosen = chosen.to(torch.int32).contiguous()
-        change = torch.empty(len(chosen))
+        change, shown = torch.empty(len(chosen)), torch.empty_like(colour)
 
         def part(a: int, b: int) -> None:
             wp.launch(
@@ -235,6 +243,7 @@ class Sketcher:
                     _view(footprints.starts),
                     _view(footprints.pixel),
                     _view(footprints.inverse_depth),
+                    _view(footprints.albedo, wp.vec3h),
                     _view(colour, wp.vec3h),
                     _view(footprints.tinted),
                     self.tint_low,
@@ -243,8 +252,11 @@ class Sketcher:
                     _view(target.mask.reshape(-1)),
                     _view(rest.image[0].reshape(-1, 3), wp.vec3),
                     _view(rest.inverse_depth[0].reshape(-1)),
+                    target.image.shape[1],
+                    *rest.shadow.arguments,
                     target.tau**2,
                     target.mask_weight,
+                    _view(shown, wp.vec3h),
                 ],
                 outputs=[_view(change[a:b])],
                 device="cpu",
@@ -290,6 +302,7 @@ class Sketcher:
                     _view(target.mask),
                     _view(rest.image, wp.vec3),
                     _view(rest.inverse_depth),
+                    *rest.shadow.arguments,
                     block,
                     target.tau**2,
                     _view(scratch[a:b], wp.vec3h),
@@ -320,16 +333,51 @@ class Target:
 
 
 @dataclass(frozen=True, eq=False)
+class Shadow:
+    """What objects throw on others behind them in the light: a shadow map (Williams 1978).
+
+    What a pixel (x, y) shows at an inverse depth d lies at (a / c, b / c) of the map, where (a, b, c) =
+    `matrix` (x, y, 1) + d `offset`, at an inverse depth d / c from the lamp.
+
+    Attributes:
+        inverse_depth: Of what the lamp sees [1/m], 0 where that is nothing, [S, S].
+        matrix: [3, 3].
+        offset: [3].
+        least: Ratio of inverse depths from which on a thing lies behind another.
+        dark: Encoded brightness of a white surface in it.
+    """
+
+    inverse_depth: Float[Tensor, "row column"]
+    matrix: Float[Tensor, "3 3"]
+    offset: Float[Tensor, "3"]
+    least: float = 1.0
+    dark: float = 1.0
+
+    @staticmethod
+    def none() -> "Shadow":
+        """Of no object."""
+        return Shadow(torch.zeros(1, 1), torch.zeros(3, 3), torch.zeros(3))
+
+    @property
+    def arguments(self) -> list[Any]:
+        """As the kernels want it."""
+        matrix, offset = wp.mat33(*self.matrix.flatten().tolist()), wp.vec3(*self.offset.tolist())
+        return [_view(self.inverse_depth), matrix, offset, self.least, self.dark]
+
+
+@dataclass(frozen=True, eq=False)
 class Rest:
     """M explanations of the picture without the object in question.
 
     Attributes:
         image: Encoded rgb [M, H, W, 3].
         inverse_depth: Of its objects and of scenery that can hide one, 0 where nothing is, [M, H, W].
+        shadow: Of the objects of all of them.
     """
 
     image: Float[Tensor, "rest height width 3"]
     inverse_depth: Float[Tensor, "rest height width"]
+    shadow: Shadow = field(default_factory=Shadow.none)
 
 
 def _view(tensor: Tensor, dtype: Any = None) -> Any:
