@@ -36,8 +36,10 @@ class SearchSettings:
     gain_share: float = 0.15  # share of the cost that an exchange, a late birth or a rebirth must save
     rounds: int = 6  # of repair
     repair_renders: int = 1000  # no further repair is begun after so many pictures
-    glance_renders: int = 300  # the same after a glance, where little is wrong; most are small
-    glance_most: int = 1350  # the same whatever is wrong, counted from the glance
+    glance_patience: int = (
+        300  # the same after a glance, counted from what helped last, where little is wrong
+    )
+    glance_most: int = 1350  # the same where more is wrong, counted from the glance if that ends later
     little: float = 0.005  # share of the picture's pixels wrong above the noise that is little
     content: float = 0.001  # share of the picture's pixels wrong above the noise: nothing is left to repair
 
@@ -115,13 +117,15 @@ class Search:
             fit = self._looked_again(fit, rereading)
         births, changes = (self._late_birth, self._insists), (self._turns, self._slides, self._exchanges)
         moves = (births + changes if self.mismatch.misses(fit) else changes + births) + (self._relit,)
-        looked = self.judge.renders
+        helped, best = self.judge.renders, self._price(fit, price)
 
         def done(now: Fit) -> bool:
+            nonlocal helped, best
+            if self._price(now, price) < (1.0 - self.settings.gain_share) * best:
+                helped, best = self.judge.renders, self._price(now, price)
             little = self.excess(now) < self.settings.little * pixels and not self.mismatch.misses(now)
-            soon = little and self.judge.renders > looked + self.settings.glance_renders
-            late = self.judge.renders > began + self.settings.glance_most
-            return self.mismatch.agrees(now) or soon or late
+            soon, late = helped + self.settings.glance_patience, began + self.settings.glance_most
+            return self.mismatch.agrees(now) or self.judge.renders >= (soon if little else max(soon, late))
 
         fit = self._repair(fit, moves, done)
         return self._deaths(fit, price, relit=False)
@@ -467,7 +471,7 @@ class Search:
                 trial = self.judge.polish(trial, iterations=4)
                 trial = self._accept(trial, fit, price, self._margin(fit), "late birth")
             if trial is not fit:
-                return trial
+                return self._late_birth(trial, price) if self.mismatch.misses(trial) else trial
         return fit
 
     def _rebirths(self, fit: Fit, price: float) -> Fit:

@@ -197,7 +197,8 @@ def test_no_repair_is_begun_after_so_many_pictures(
     with open_engine("opengl", world, size=(128, 128)) as engine:
         picture = engine.render(truth).rgb[0]
         judge = Judge(engine, world, Evidence(picture))
-        search = Search(judge, Sketcher(world), settings=SearchSettings(glance_most=most))
+        settings = SearchSettings(glance_most=most, glance_patience=min(most, SearchSettings.glance_patience))
+        search = Search(judge, Sketcher(world), settings=settings)
         moved = search._moved
         monkeypatch.setattr(search, "_moved", lambda m, fit: moves.append(m.__name__) or moved(m, fit))
         glance = Glance(encoder, picture)

@@ -63,6 +63,21 @@ def test_an_exchange_puts_it_right(hidden: tuple[Search, Fit, Scene, int]) -> No
     assert found.total < 0.3 * fit.total
 
 
+def test_two_that_hide_behind_another_are_born() -> None:
+    """A pear and a can, of which a rim is seen beside a bottle, one after the other."""
+    world = World.load("tabletop")
+    truth = world.sample(1, generator=torch.Generator().manual_seed(94_498))
+    slots = [truth.asset[0].tolist().index(world.index(name)) for name in ("pear", "can")]
+    with open_engine("software", world, size=(128, 128)) as engine:
+        judge = Judge(engine, world, Evidence(engine.render(truth).rgb[0]))
+        search = Search(judge, Sketcher(world))
+        search.mismatch.measure(judge.fit(truth))
+        missing = judge.fit(truth.without(slots[0]).without(slots[1]))
+        born = search._late_birth(missing, search.settings.late_price)
+    assert sorted(born.scene.asset[0].tolist()) == sorted(truth.asset[0].tolist())
+    assert born.total < 0.5 * missing.total
+
+
 @pytest.mark.parametrize(
     ("seed", "name", "full"),
     [
