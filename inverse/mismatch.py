@@ -86,9 +86,9 @@ class Mismatch:
         sums = side**2 * F.avg_pool2d(wrong[None, None], side, stride=max(1, side // 4))
         return float(sums.max())
 
-    def elsewhere(self, fit: Fit) -> Float[Tensor, "height width"]:
-        """How wrong each pixel is, above the noise, that is away from all objects."""
-        near = grown(covered(fit.instance_id, self._count), _RIM)
+    def elsewhere(self, fit: Fit, rim: int = _RIM) -> Float[Tensor, "height width"]:
+        """How wrong each pixel is, above the noise, that is away from all objects by more than a rim [px]."""
+        near = grown(covered(fit.instance_id, self._count), rim)
         return torch.where(near, 0.0, fit.cost - self.floor)
 
 

@@ -83,6 +83,10 @@ class Rereading:
             if best and best.total < now + 0.5 * left:
                 trial = self.judge.polish(self.judge.fit(best.scene), free=own, iterations=3)
                 fit = self._better(trial, fit, 0.0)
+        return self.overlooked(fit)
+
+    def overlooked(self, fit: Fit) -> Fit:
+        """The fit with objects at doubtful places where a little is wrong, if they make it better."""
         return self._with_doubtful(fit, lambda now: now.cost, _FAINT * self.price)
 
     def others(self, fit: Fit, slot: int) -> list[tuple[Scene, float]]:

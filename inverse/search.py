@@ -171,15 +171,27 @@ class Search:
         return fit
 
     def _looked_again(self, fit: Fit, rereading: Rereading) -> Fit:
-        """Other assets where much is wrong; if that is no gain, turns and other readings of what is wrong."""
+        """Other assets where much is wrong; if that is no gain, turns and other readings of what is wrong.
+
+        Before that objects where much is wrong beside all others, in places that are exact by now.
+        """
         fit = self._finished(fit, least=STEEP)
         fit = self._deaths(fit, self.settings.late_price, most=self.settings.late_price, relit=False)
+        if self._lacks(fit):
+            born = rereading.overlooked(fit)
+            born = self._moved(self._late_birth, born) if self._lacks(born) else born
+            fit = fit if born is fit else self._finished(born, least=STEEP)
         replaced = self._replaced(fit)
         if replaced is not fit:
             return replaced
         fit = self._moved(self._turns, fit)
         again = rereading.again(fit)
         return fit if again is fit else self._finished(again, least=STEEP)
+
+    def _lacks(self, fit: Fit) -> bool:
+        """True where much is wrong in one place just beside all objects, which are in theirs."""
+        beside = self.mismatch.elsewhere(fit, 1)
+        return self.mismatch.crowd(beside) > _CLEAR * self.settings.late_price
 
     def settle(self, fit: Fit) -> Fit:
         """Least differences in small pictures while much moves, then in whole ones; the noise anew."""

@@ -208,6 +208,25 @@ def test_no_repair_is_begun_after_so_many_pictures(
     assert (assets_of(end.scene) == assets_of(truth)) == bool(most)
 
 
+def test_what_is_missing_is_born_before_others_are_moved(
+    world: World, encoder: Encoder, gl: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plate behind a bottle; the encoder has not seen it."""
+    truth, moves = sampled(world, 97_330), []
+    slot = [world.assets[a].name if a >= 0 else "" for a in truth.asset[0].tolist()].index("plate")
+    with open_engine("opengl", world, size=(128, 128)) as engine:
+        picture = engine.render(truth).rgb[0]
+        judge = Judge(engine, world, Evidence(picture))
+        search = Search(judge, Sketcher(world))
+        moved = search._moved
+        monkeypatch.setattr(search, "_moved", lambda m, fit: moves.append(m.__name__) or moved(m, fit))
+        glance = Glance(encoder, picture)
+        glance.seen = glance.seen[[]]
+        end = search.improve(judge.fit(truth.without(slot)), glance, lambda fit: fit)
+    assert moves[:1] == ["_late_birth"]
+    assert assets_of(end.scene) == assets_of(truth)
+
+
 @pytest.mark.slow
 def test_an_encoder_that_knows_nothing_does_no_harm() -> None:
     """The engine's picture says that it is wrong, and search takes over."""
