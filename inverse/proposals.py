@@ -23,7 +23,8 @@ _FINALISTS = 16  # of those, refined at the finer size
 _ALIKE = 3  # of one asset among them, and of each where fewer explain anything
 _NEAR = 24  # of one object's variants, refined at the coarser size
 _MANY = 12_000  # candidates over what is wrong that are scored at all
-_WIDENING = 2.0  # of tau in coarse pictures: an object a little beside its place is drawn there, too
+# Of tau in coarse pictures, which draws what is a little beside its place there (Blake and Zisserman 1987).
+_WIDENING = 2.0
 _REACHES = (2, 4, 8, 16)  # [px] of the bank's pictures, between an object's middle and what it explains
 _LOCAL = 3000  # candidates scored at twice the bank's size
 

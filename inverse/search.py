@@ -475,16 +475,26 @@ class Search:
         return fit
 
     def _late_birth(self, fit: Fit, price: float) -> Fit:
-        if bool((fit.scene.asset[0] >= 0).all()):  # perhaps one is in the others' way
+        full = bool((fit.scene.asset[0] >= 0).all())
+        if full:  # perhaps one is in the others' way
             fit = self._deaths(fit, price, relit=False)
+        start = self._with_room(fit) if full and self._lacks(fit) else fit
         for hidden in (False, True)[: 1 + self.mismatch.misses(fit)]:
-            trial = self._births(fit, price, most=1, late=True, hidden=hidden)
-            if trial is not fit:
-                trial = self.judge.polish(trial, iterations=4)
-                trial = self._accept(trial, fit, price, self._margin(fit), "late birth")
+            trial = self._births(start, price, most=1, late=True, hidden=hidden)
+            if trial is start:
+                continue
+            trial = self.judge.polish(trial, iterations=4)
+            trial = self._accept(trial, fit, price, self._margin(fit), "late birth")
             if trial is not fit:
                 return self._late_birth(trial, price) if self.mismatch.misses(trial) else trial
         return fit
+
+    def _with_room(self, fit: Fit) -> Fit:
+        """The fit with an empty slot, that of the object whose absence costs least where all are filled."""
+        if bool((fit.scene.asset[0] < 0).any()):
+            return fit
+        less = [self.judge.fit(fit.scene.without(slot)) for slot in self.mismatch.slots(fit)]
+        return min(less, key=lambda f: f.total)
 
     def _rebirths(self, fit: Fit, price: float) -> Fit:
         """Take the worst object away, alone and with its neighbours, and let others be born there."""

@@ -78,6 +78,28 @@ def test_two_that_hide_behind_another_are_born() -> None:
     assert born.total < 0.5 * missing.total
 
 
+def test_room_is_made_for_what_is_plainly_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a ball is seen; the last slot holds a hidden mug that its shadow keeps there."""
+    world = World.load("tabletop")
+    truth = world.sample(1, generator=torch.Generator().manual_seed(98_957))
+    slot = truth.asset[0].tolist().index(world.index("ball"))
+    asset, place, scale = truth.asset.clone(), truth.translation.clone(), truth.scale.clone()
+    asset[0, slot], place[0, slot], scale[0, slot] = (
+        world.index("mug"),
+        torch.tensor([0.182, 0.0, 0.199]),
+        1.25,
+    )
+    with open_engine("software", world, size=(128, 128)) as engine:
+        judge = Judge(engine, world, Evidence(engine.render(truth).rgb[0]))
+        search = Search(judge, Sketcher(world))
+        search.mismatch.measure(judge.fit(truth))
+        full = judge.fit(replace(truth, asset=asset, translation=place, scale=scale))
+        assert not (full.instance_id == slot).any()
+        monkeypatch.setattr(search, "_deaths", lambda fit, *_, **__: fit)
+        born = search._late_birth(full, search.settings.late_price)
+    assert sorted(born.scene.asset[0].tolist()) == sorted(truth.asset[0].tolist())
+
+
 @pytest.mark.parametrize(
     ("seed", "name", "full"),
     [

@@ -1,7 +1,8 @@
 """Warp kernels of the sketch: one object drawn into a small window, scored and differenced against a picture.
 
-A sketch throws no shadow, has no highlight and no neighbours; it costs microseconds, an engine's picture
-milliseconds. Search looks at tens of thousands of sketches to decide which few scenes the engine shall draw.
+A sketch throws no shadow, has no highlight, and no neighbours but those that hide or shade it; it costs
+microseconds, an engine's picture milliseconds. Search looks at tens of thousands of sketches to decide which
+few scenes the engine shall draw.
 
 Coordinates: pixels of the drawn resolution, centre of pixel (row i, column j) at (j + 0.5, i + 0.5); camera
 axes of OpenGL (looking along -z). A window is a square of the picture, `origin` its top-left pixel (x, y).
