@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inverse.bank import spread
 from inverse.candidates import Moves, candidates_of
+from inverse.first_birth import first_birth
 from inverse.glance import Glance
 from inverse.least_differences import LEAST, STEEP, Fit, Judge, with_object
-from inverse.light import lights, of_slot, relight
+from inverse.light import of_slot, relight
 from inverse.mismatch import Mismatch
 from inverse.others import Others
 from inverse.proposals import Proposals
@@ -36,10 +36,8 @@ class SearchSettings:
     gain_share: float = 0.15  # share of the cost that an exchange, a late birth or a rebirth must save
     rounds: int = 6  # of repair
     repair_renders: int = 1000  # no further repair is begun after so many pictures
-    glance_patience: int = (
-        300  # the same after a glance, counted from what helped last, where little is wrong
-    )
-    glance_most: int = 1350  # the same where more is wrong, counted from the glance if that ends later
+    glance_patience: int = 300  # the same after a glance, counted from what helped last
+    glance_most: int = 1350  # the same from the glance on, where more than little is wrong: the later counts
     little: float = 0.005  # share of the picture's pixels wrong above the noise that is little
     content: float = 0.001  # share of the picture's pixels wrong above the noise: nothing is left to repair
 
@@ -76,7 +74,7 @@ class Search:
         """The best set of objects found, beginning with `fit`, a scene without objects."""
         fit = self._globals(fit)
         self.mismatch.measure(fit)
-        fit = self._first_birth(fit)
+        fit = first_birth(self.judge, self.sketches, fit, self.settings.object_price)
         fit = self._births(fit, self.settings.object_price, relit=2)
         fit = self.settle(relight(self.judge, fit))
         self.judge.note("least differences", fit)
@@ -242,50 +240,6 @@ class Search:
     def _globals(self, fit: Fit) -> Fit:
         """Light, camera and background of the picture without objects, as far as it tells them."""
         return self.judge.polish(fit, free=self._free("light", "background", "camera"), iterations=4)
-
-    def _first_birth(self, fit: Fit) -> Fit:
-        """The first object, with the light under which it explains most; `fit` itself where none does.
-
-        Before an object is known nothing tells where the light comes from, and an asset of known colour is
-        not recognised under a wrong one: objects are proposed under the best light of each quarter of the
-        directions.
-        """
-        if not self.world.light.azimuth.free:
-            return fit
-        several = lights(self.world, fit.scene, few=True)
-        bank, target, rest = (
-            self.sketches.bank(fit.scene),
-            self.sketches.target(self.sketches.quarter),
-            self.sketches.rest(fit.scene, self.sketches.quarter),
-        )
-        gains = []
-        for i in range(len(several)):
-            score = bank.score(self.sketches.lamp(several[i]), target, rest)
-            best = spread(
-                bank.candidates, score, 5, distance=0.1 * self.sketches.reach, turn=math.pi, per_asset=2
-            )
-            gains.append(float(score[best].sum()))
-        quarter = math.ceil(len(several) / 4)
-        trials = []
-        for start in range(0, len(several), quarter):
-            k = min(range(start, min(start + quarter, len(several))), key=gains.__getitem__)
-            under = self.judge.fit(several[k])
-            c, tint, change = self.sketches.propose(under)
-            scenes = [
-                with_object(under.scene, 0, c[[i]], tint[i])
-                for i in range(min(4, len(c)))
-                if float(change[i]) < -self.settings.object_price
-            ]
-            trials += [self.judge.fit(s) for s in scenes]
-        trials = [t for t in trials if t.total < fit.total - self.settings.object_price]
-        if not trials:
-            return fit
-        assets: dict[int, Fit] = {}
-        for trial in sorted(trials, key=lambda t: t.total):
-            assets.setdefault(int(trial.scene.asset[0, 0]), trial)
-        best_fit = min((relight(self.judge, t) for t in list(assets.values())[:3]), key=lambda t: t.total)
-        self.judge.note("birth", best_fit)
-        return best_fit
 
     # ---- birth
 
@@ -475,10 +429,9 @@ class Search:
         return fit
 
     def _late_birth(self, fit: Fit, price: float) -> Fit:
-        full = bool((fit.scene.asset[0] >= 0).all())
-        if full:  # perhaps one is in the others' way
+        if bool((fit.scene.asset[0] >= 0).all()):  # perhaps one is in the others' way
             fit = self._deaths(fit, price, relit=False)
-        start = self._with_room(fit) if full and self._lacks(fit) else fit
+        start = self._with_room(fit) if self._lacks(fit) else fit
         for hidden in (False, True)[: 1 + self.mismatch.misses(fit)]:
             trial = self._births(start, price, most=1, late=True, hidden=hidden)
             if trial is start:

@@ -1,6 +1,7 @@
 """At a glance: the bundled encoder's scenes, what is looked at again, and what happens where it is wrong."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,44 +188,48 @@ def test_what_shows_behind_another_object_is_missed(world: World) -> None:
         assert not search.mismatch.agrees(fit)
 
 
-@pytest.mark.parametrize("most", [0, SearchSettings.glance_most])
-def test_no_repair_is_begun_after_so_many_pictures(
-    world: World, encoder: Encoder, gl: None, most: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A pyramid that the encoder has not seen is born late, or not at all."""
-    truth, moves = sampled(world, 93_471), []
-    slot = [world.assets[a].name if a >= 0 else "" for a in truth.asset[0].tolist()].index("pyramid")
+def improved(
+    world: World, encoder: Encoder, truth: Scene, name: str, settings: SearchSettings
+) -> tuple[list[str], Scene]:
+    """The moves of search, and its end, from a truth without an object that the encoder has not seen."""
+    moves = list[str]()
+    slot = truth.asset[0].tolist().index(world.index(name))
     with open_engine("opengl", world, size=(128, 128)) as engine:
         picture = engine.render(truth).rgb[0]
         judge = Judge(engine, world, Evidence(picture))
-        settings = SearchSettings(glance_most=most, glance_patience=min(most, SearchSettings.glance_patience))
         search = Search(judge, Sketcher(world), settings=settings)
         moved = search._moved
-        monkeypatch.setattr(search, "_moved", lambda m, fit: moves.append(m.__name__) or moved(m, fit))
-        glance = Glance(encoder, picture)
-        glance.seen = glance.seen[[]]
-        end = search.improve(judge.fit(truth.without(slot)), glance, lambda fit: fit)
-    assert ("_late_birth" in moves) == bool(most)
-    assert (assets_of(end.scene) == assets_of(truth)) == bool(most)
+
+        def watched(move: Callable[[Fit, float], Fit], fit: Fit) -> Fit:
+            moves.append(move.__name__)
+            return moved(move, fit)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(search, "_moved", watched)
+            glance = Glance(encoder, picture)
+            glance.seen = glance.seen[[]]
+            end = search.improve(judge.fit(truth.without(slot)), glance, lambda fit: fit)
+    return moves, end.scene
 
 
-def test_what_is_missing_is_born_before_others_are_moved(
-    world: World, encoder: Encoder, gl: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("most", [0, SearchSettings.glance_most])
+def test_no_repair_is_begun_after_so_many_pictures(
+    world: World, encoder: Encoder, gl: None, most: int
 ) -> None:
+    """A pyramid that the encoder has not seen is born late, or not at all."""
+    truth = sampled(world, 93_471)
+    settings = SearchSettings(glance_most=most, glance_patience=min(most, SearchSettings.glance_patience))
+    moves, end = improved(world, encoder, truth, "pyramid", settings)
+    assert ("_late_birth" in moves) == bool(most)
+    assert (assets_of(end) == assets_of(truth)) == bool(most)
+
+
+def test_what_is_missing_is_born_before_others_are_moved(world: World, encoder: Encoder, gl: None) -> None:
     """A plate behind a bottle; the encoder has not seen it."""
-    truth, moves = sampled(world, 97_330), []
-    slot = [world.assets[a].name if a >= 0 else "" for a in truth.asset[0].tolist()].index("plate")
-    with open_engine("opengl", world, size=(128, 128)) as engine:
-        picture = engine.render(truth).rgb[0]
-        judge = Judge(engine, world, Evidence(picture))
-        search = Search(judge, Sketcher(world))
-        moved = search._moved
-        monkeypatch.setattr(search, "_moved", lambda m, fit: moves.append(m.__name__) or moved(m, fit))
-        glance = Glance(encoder, picture)
-        glance.seen = glance.seen[[]]
-        end = search.improve(judge.fit(truth.without(slot)), glance, lambda fit: fit)
+    truth = sampled(world, 97_330)
+    moves, end = improved(world, encoder, truth, "plate", SearchSettings())
     assert moves[:1] == ["_late_birth"]
-    assert assets_of(end.scene) == assets_of(truth)
+    assert assets_of(end) == assets_of(truth)
 
 
 @pytest.mark.slow
