@@ -37,7 +37,6 @@ class SearchSettings:
     rounds: int = 6  # of repair
     repair_renders: int = 1000  # no further repair is begun after so many pictures
     glance_patience: int = 300  # the same after a glance, counted from what helped last
-    glance_most: int = 1350  # the same from the glance on, where more than little is wrong: the later counts
     little: float = 0.005  # share of the picture's pixels wrong above the noise that is little
     content: float = 0.001  # share of the picture's pixels wrong above the noise: nothing is left to repair
 
@@ -102,7 +101,7 @@ class Search:
             descended: Follows gradients from a fit, coarse to fine: asked where least differences fail, which
                 saturate where outlines are off by several pixels.
         """
-        price, pixels, began = self.settings.late_price, fit.cost.numel(), self.judge.renders
+        price, pixels = self.settings.late_price, fit.cost.numel()
         self.mismatch.measure(fit)
         rereading = Rereading(self.judge, self.rough, self.sketches, glance, self.mismatch, price)
         fit = self._near(fit, rereading.first, descended)
@@ -121,9 +120,8 @@ class Search:
             nonlocal helped, best
             if self._price(now, price) < (1.0 - self.settings.gain_share) * best:
                 helped, best = self.judge.renders, self._price(now, price)
-            little = self.excess(now) < self.settings.little * pixels and not self.mismatch.misses(now)
-            soon, late = helped + self.settings.glance_patience, began + self.settings.glance_most
-            return self.mismatch.agrees(now) or self.judge.renders >= (soon if little else max(soon, late))
+            in_vain = self.judge.renders - helped
+            return self.mismatch.agrees(now) or in_vain >= self.settings.glance_patience
 
         fit = self._repair(fit, moves, done)
         return self._deaths(fit, price, relit=False)
