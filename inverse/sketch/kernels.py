@@ -106,6 +106,7 @@ def draw(
     first_face = spans[a, 2]
     face_count = spans[a, 3]
     textured = spans[a, 4]
+    closed = spans[a, 5]
     matrix = linear[n]
     low = wp.vec2(1.0e6, 1.0e6)
     high = wp.vec2(-1.0e6, -1.0e6)
@@ -131,7 +132,6 @@ def draw(
     for i in range(window):
         for j in range(window):
             inverse_depth[n, i, j] = 0.0
-            face[n, i, j] = -1
     right = wp.min(left + window, width)
     bottom = wp.min(top + window, height)
     for f in range(face_count):
@@ -140,7 +140,8 @@ def draw(
         v = screen[n, index[1]]
         w = screen[n, index[2]]
         area = cross2(v[0] - u[0], v[1] - u[1], w[0] - u[0], w[1] - u[1])
-        if area != 0.0 and u[2] > 0.0 and v[2] > 0.0 and w[2] > 0.0:
+        shows = area < 0.0 or (closed == 0 and area > 0.0)  # y runs down: fronts have a negative area
+        if shows and u[2] > 0.0 and v[2] > 0.0 and w[2] > 0.0:
             inverse_area = 1.0 / area
             x0 = wp.max(float(left), wp.ceil(wp.min(u[0], wp.min(v[0], w[0])) - 0.5))
             x1 = wp.min(float(right - 1), wp.floor(wp.max(u[0], wp.max(v[0], w[0])) - 0.5))
@@ -159,11 +160,16 @@ def draw(
                             if z > inverse_depth[n, i - top, j - left]:
                                 inverse_depth[n, i - top, j - left] = z
                                 face[n, i - top, j - left] = f
-    for i in range(window):
+    # where the object is
+    first_row = int(wp.clamp(low[1] - float(top), 0.0, float(window)))
+    last_row = int(wp.clamp(high[1] - float(top) + 1.0, 0.0, float(window)))
+    first_column = int(wp.clamp(low[0] - float(left), 0.0, float(window)))
+    last_column = int(wp.clamp(high[0] - float(left) + 1.0, 0.0, float(window)))
+    for i in range(first_row, last_row):
         py = float(top + i) + 0.5
-        for j in range(window):
-            f = face[n, i, j]
-            if f >= 0:
+        for j in range(first_column, last_column):
+            if inverse_depth[n, i, j] > 0.0:
+                f = face[n, i, j]
                 px = float(left + j) + 0.5
                 index = faces[first_face + f]
                 u = screen[n, index[0]]

@@ -420,7 +420,8 @@ def _clustered(asset: Asset) -> tuple[np.ndarray, ...]:
 def _upload(meshes: list[tuple[np.ndarray, ...]], assets: tuple[Asset, ...]) -> dict[str, Any]:
     spans, vertex, face, texture = [], 0, 0, 0
     for mesh, asset in zip(meshes, assets, strict=True):
-        spans.append((vertex, len(mesh[0]), face, len(mesh[4]), texture if asset.texture is not None else -1))
+        textured = texture if asset.texture is not None else -1
+        spans.append((vertex, len(mesh[0]), face, len(mesh[4]), textured, int(asset.closed)))
         vertex, face, texture = (
             vertex + len(mesh[0]),
             face + len(mesh[4]),
