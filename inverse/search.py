@@ -92,8 +92,8 @@ class Search:
         """The best set of objects found from `fit`, a scene that is about right.
 
         Only places where the picture contradicts it are looked at again: what the encoder held possible and
-        what it overlooked come first, then other assets where much is wrong, turns, slides, candidates of the
-        bank, and another light.
+        what it overlooked come first, then turns and places by sketches, other assets where much is wrong,
+        turns by the engine's pictures, slides, candidates of the bank, and another light.
 
         Args:
             fit: Where to begin.
@@ -112,7 +112,8 @@ class Search:
             fit = self._relit(fit, price)
         if not self.mismatch.agrees(fit):
             fit = self._looked_again(fit, rereading)
-        births, changes = (self._late_birth, self._insists), (self._turns, self._slides, self._exchanges)
+        births = self._late_birth, self._insists
+        changes = self._rescans, self._turns, self._slides, self._exchanges
         moves = (births + changes if self.mismatch.misses(fit) else changes + births) + (self._relit,)
         helped, best = self.judge.renders, self._price(fit, price)
 
@@ -167,7 +168,7 @@ class Search:
         return fit
 
     def _looked_again(self, fit: Fit, rereading: Rereading) -> Fit:
-        """Other assets where much is wrong; if that is no gain, turns and other readings of what is wrong.
+        """Turns and places by sketches, and other assets where much is wrong; then turns and other readings.
 
         Before that objects where much is wrong beside all others, in places that are exact by now.
         """
@@ -177,6 +178,7 @@ class Search:
             born = rereading.overlooked(fit)
             born = self._moved(self._late_birth, born) if self._lacks(born) else born
             fit = fit if born is fit else self._finished(born, least=STEEP)
+        fit = self._moved(self._rescans, fit)
         replaced = self._replaced(fit)
         if replaced is not fit:
             return replaced
@@ -369,7 +371,7 @@ class Search:
         return fit
 
     def _rescans(self, fit: Fit, price: float) -> Fit:
-        """Turn each object that is not explained all the way round."""
+        """Turn each object that is wrong all the way round, as sketches: these find its place as well."""
         for slot in self.mismatch.slots(fit):
             if not self.mismatch.is_wrong(fit, slot):
                 continue
