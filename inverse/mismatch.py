@@ -12,7 +12,7 @@ from inverse.losses import Evidence, covered, noise_floor
 from inverse.window import grown
 
 _RIM = 4  # [px] how far beside an object what is wrong is its own
-_WRONG = 0.03  # share of an object's pixels that may be wrong
+_WRONG = 0.02  # share of an object's pixels that may be wrong
 _QUITE = 0.25  # the same above which it is read anew before anything else is tried
 _CROWD = 20.0  # wrong pixels that in one place are no object's own error, whatever its size
 
