@@ -99,14 +99,14 @@ class Search:
             fit: Where to begin.
             glance: What the encoder held possible.
             descended: Follows gradients from a fit, coarse to fine: asked where least differences fail, which
-                saturate where outlines are off by several pixels.
+                saturate where outlines are off by several pixels, unless an object is missing.
         """
         price, pixels = self.settings.late_price, fit.cost.numel()
         self.mismatch.measure(fit)
         rereading = Rereading(self.judge, self.rough, self.sketches, glance, self.mismatch, price)
         fit = self._near(fit, rereading.first, descended)
         self.judge.note("least differences", fit)
-        if self.excess(fit) > _LOST * pixels:
+        if self.excess(fit) > _LOST * pixels and not self._lacks(fit):
             fit = self._otherwise(fit, rereading, descended)
         if self.excess(fit) > _FAR * pixels:
             fit = self._relit(fit, price)
@@ -143,7 +143,7 @@ class Search:
             fit = self._better(self._overlooked(self._likelier(start, fit)), fit)
         if self.excess(fit) > _FAR * pixels:
             fit = self._replaced(fit)
-        if self.excess(fit) > _FAR * pixels:
+        if self.excess(fit) > _FAR * pixels and not self._lacks(fit):
             fit = self._better(self._likelier(descended(start), fit), fit)
             self.judge.note("gradients", fit)
         return fit
