@@ -93,7 +93,7 @@ def _one(
             world.assets[0], matrix(recovery.scene.rotation[0, :1]), matrix(truth.rotation[0, :1])
         )
         judge = Judge(engine, world, Evidence(image))
-        hypotheses, _ = same_picture(judge, judge.fit(truth))
+        _, hypotheses, _ = same_picture(judge, judge.fit(truth))
         best = min(
             float(
                 rotation_error(

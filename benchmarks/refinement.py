@@ -124,7 +124,7 @@ class Bench:
             mask = None if background is None else foreground(image, background).float()
             evidence = Evidence(image, mask)
             judge = Judge(self.engine, self.world, evidence)
-            if not same_picture(judge, judge.fit(truth))[0]:
+            if not same_picture(judge, judge.fit(truth))[1]:
                 return truth, evidence
 
     def start(self, truth: Scene, degrees: float, shift: float, generator: torch.Generator) -> Scene:

@@ -38,7 +38,6 @@ _COARSE = 0.005  # share of wrong pixels above which gradients are tried once mo
 _DOUBTFUL = 0.02  # share of wrong pixels above which search is not left out after a glance
 _GLANCED = 64  # [px] side of a square as large as the pictures that tell readings of the encoder apart
 _FRAMES = 48  # most kept for the animation
-_BETTER = 0.0005  # share of wrong pixels by which another pose must be better to take the place of the best
 _UNEXPLAINED = 0.01  # share of wrong pixels above which the user is told
 
 
@@ -237,11 +236,9 @@ def _recovery(
     seed: int,
 ) -> Recovery:
     """Everything that is to be told of the result."""
-    hypotheses, poses = same_picture(judge, fit)
-    better = min(hypotheses, key=lambda h: h.loss, default=None)
-    if better and (better.loss + _BETTER) * fit.cost.numel() < fit.total:
-        fit = search.settle(judge.fit(better.scene))
-        hypotheses, poses = same_picture(judge, fit)
+    best, hypotheses, poses = same_picture(judge, fit)
+    if best is not fit:
+        fit = judge.polish(best, iterations=4, pixels=0.5)
     floor = noise_floor(fit.image - judge.evidence.image, judge.evidence.tau)
     objects = found_objects(judge, fit, floor, poses)
     loss = fit.total / fit.cost.numel()

@@ -43,6 +43,7 @@ class SearchSettings:
 
 _ROUGH = 64  # [px] side of a square as large as the pictures that tell alternatives apart
 _FAR = 0.015  # share of wrong pixels above which least differences have lost their way
+_A_LITTLE = 3.0  # wrong pixels round one object that a small turn may yet explain
 _UNSURE = 0.01  # share of wrong pixels above which more is wrong than places, after a look in small pictures
 _CLEAR = 10.0  # prices that are wrong in one place where an object was overlooked
 _LOST = 0.02  # share of wrong pixels above which another reading of the worst object is followed, too
@@ -86,14 +87,15 @@ class Search:
             self._rebirths,
         )
         fit = self._repair(fit, moves, self.content)
-        return self._deaths(fit, self.settings.late_price)
+        return self._spins(self._deaths(fit, self.settings.late_price))
 
     def improve(self, fit: Fit, glance: Glance, descended: Callable[[Fit], Fit]) -> Fit:
         """The best set of objects found from `fit`, a scene that is about right.
 
         Only places where the picture contradicts it are looked at again: what the encoder held possible and
         what it overlooked come first, then turns and places by sketches, other assets where much is wrong,
-        turns by the engine's pictures, slides, candidates of the bank, and another light.
+        turns by the engine's pictures, slides, candidates of the bank, and another light; at the end small
+        turns, of which facets and handles show in a few pixels.
 
         Args:
             fit: Where to begin.
@@ -112,7 +114,7 @@ class Search:
             fit = self._relit(fit, price)
         if not self.mismatch.agrees(fit):
             fit = self._looked_again(fit, rereading)
-        births = self._late_birth, self._insists
+        births = self._late_birth, self._anew, self._insists
         changes = self._rescans, self._turns, self._slides, self._exchanges
         moves = (births + changes if self.mismatch.misses(fit) else changes + births) + (self._relit,)
         helped, best = self.judge.renders, self._price(fit, price)
@@ -125,7 +127,7 @@ class Search:
             return self.mismatch.agrees(now) or in_vain >= self.settings.glance_patience
 
         fit = self._repair(fit, moves, done)
-        return self._deaths(fit, price, relit=False)
+        return self._spins(self._deaths(fit, price, relit=False))
 
     def _near(self, start: Fit, reread: Callable[[Fit], Fit], descended: Callable[[Fit], Fit]) -> Fit:
         """Least differences from a start; where they leave much wrong, from other readings, and gradients.
@@ -352,15 +354,31 @@ class Search:
         """Turn each object that is wrong all the way round, where it is."""
         for slot in self.mismatch.slots(fit):
             if self.mismatch.is_wrong(fit, slot):
-                fit = self._accept(
-                    spun(self.judge, fit, slot), fit, price, 1.0, f"turn of {self._name(fit, slot)}"
-                )
+                what = f"turn of {self._name(fit, slot)}"
+                if (
+                    float(self.moves.period[int(fit.scene.asset[0, slot])]) == 0.0
+                ):  # facets alone may be wrong
+                    fit = self._accept(spun(self.judge, fit, slot), fit, price, 1.0, what)
                 worse = self.mismatch.near(fit, slot)
                 for trial in other_poses(self.judge, self.rough, fit, slot, worse=worse):
-                    fit = self._accept(trial, fit, price, 1.0, f"turn of {self._name(fit, slot)}")
+                    fit = self._accept(trial, fit, price, 1.0, what)
                     if not self.mismatch.is_wrong(fit, slot):
                         break
         return fit
+
+    def _spins(self, fit: Fit) -> Fit:
+        """Turn each object that is a little wrong by small angles, if nothing is more than a little wrong."""
+        if not self.mismatch.agrees(fit):
+            return fit
+        start = fit
+        for slot in self.mismatch.slots(fit):
+            if self.mismatch.near(fit, slot) < _A_LITTLE:
+                continue
+            trial = spun(self.judge, fit, slot)
+            if trial is not fit:
+                trial = self.judge.polish(trial, free=of_slot(self.world, slot), iterations=3, least=STEEP)
+                fit = self._accept(trial, fit, 0.0, 0.0, f"turn of {self._name(fit, slot)}")
+        return fit if fit is start else self._finished(fit, 4, STEEP)
 
     def _slides(self, fit: Fit, price: float) -> Fit:
         """Move each object that is wrong along its ray, where that hardly shows."""
@@ -454,10 +472,23 @@ class Search:
         slots = self.mismatch.slots(fit)
         if len(slots) < 2 or self.excess(fit) < 10.0 * price:
             return fit
-        place = fit.scene.translation[0]
-        worst = slots[0]
-        near = sorted(slots[1:], key=lambda s: float((place[s] - place[worst]).norm()))[:2]
-        for drop in [[worst], *[[worst, n] for n in near]]:
+        return self._reborn(fit, price, [slots[:1], *self._pairs(fit, 2)])
+
+    def _anew(self, fit: Fit, price: float) -> Fit:
+        """The same with its nearest neighbour alone, if an object seems to be missing."""
+        if not self.mismatch.misses(fit):
+            return fit
+        return self._reborn(fit, price, self._pairs(fit, 1))
+
+    def _pairs(self, fit: Fit, most: int) -> list[list[int]]:
+        """The slot that is worst with each of those nearest to it."""
+        slots, place = self.mismatch.slots(fit), fit.scene.translation[0]
+        near = sorted(slots[1:], key=lambda s: float((place[s] - place[slots[0]]).norm()))
+        return [[slots[0], n] for n in near[:most]]
+
+    def _reborn(self, fit: Fit, price: float, drops: list[list[int]]) -> Fit:
+        """The fit with some slots emptied and others born there; the first of these that is a clear gain."""
+        for drop in drops:
             scene = fit.scene
             for slot in drop:
                 scene = scene.without(slot)

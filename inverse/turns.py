@@ -19,7 +19,7 @@ from scenes.scene import matrix
 _ALIKE = 8.0  # wrong pixels by which two pictures may differ and still be called the same
 _APART = math.radians(10.0)  # poses nearer than this are one
 _FACET = math.radians(45.0)  # most that a facet of a solid of revolution spans
-_SPINS = 24  # turns tried within it
+_SPINS = 12  # turns tried in so wide an arc
 
 
 def other_poses(judge: Judge, small: Judge, fit: Fit, slot: int, *, worse: float = 0.0) -> Iterator[Fit]:
@@ -45,35 +45,45 @@ def other_poses(judge: Judge, small: Judge, fit: Fit, slot: int, *, worse: float
     fold = fit.cost.numel() / math.prod(small.evidence.size)
     costs = fold * small.costs(scenes)
     pixels = float((fit.instance_id == slot).sum())
-    alike = min(_ALIKE, 2.0 + 0.05 * pixels)
+    most = alike(fit, slot)
     likely = costs < costs[0] + 0.1 * pixels + 2.0 * _ALIKE + worse
     if judge.moves.upright:
-        likely &= _dips(costs) | (costs < costs[0] + alike)
+        likely &= _dips(costs) | (costs < costs[0] + most)
     found = [fit]
     for k in [k for k in costs.argsort().tolist() if k and likely[k]][:3]:
-        trial = small.polish(small.fit(scenes[k]), free=own, iterations=2, least=STEEP)
+        trial = small.fit(scenes[k])
+        if costs[k] > costs[0] + most:
+            trial = small.polish(trial, free=own, iterations=2, least=STEEP)
         if (
-            fold * trial.total > costs[0] + alike + 4.0 + 0.5 * worse
+            fold * trial.total > costs[0] + most + 4.0 + 0.5 * worse
             or turn_between(judge, trial, slot, found) < _APART
         ):
             continue
         trial = judge.polish(judge.fit(trial.scene), free=own, iterations=3, least=STEEP)
-        if trial.total <= fit.total + alike and turn_between(judge, trial, slot, found) > _APART:
+        if trial.total <= fit.total + most and turn_between(judge, trial, slot, found) > _APART:
             found.append(trial)
             yield trial
 
 
+def alike(fit: Fit, slot: int) -> float:
+    """Wrong pixels by which a fit's picture and one with a slot turned may differ and be called the same."""
+    return min(_ALIKE, 2.0 + 0.05 * float((fit.instance_id == slot).sum()))
+
+
 def spun(judge: Judge, fit: Fit, slot: int) -> Fit:
-    """The fit with a slot's solid of revolution turned about +y where that is better: its facets show."""
-    asset = int(fit.scene.asset[0, slot])
-    if not judge.moves.upright or float(judge.moves.period[asset]) > 0.0:
+    """The fit with a slot's object turned about +y by less than a facet where that is better.
+
+    Facets of a solid of revolution show, and so does a handle in a few pixels, where least differences may
+    end in a turn that is best only among the nearest.
+    """
+    if not judge.moves.upright:
         return fit
     base = candidates_of(fit.scene, [slot]).repeat(_SPINS)
-    turns = yaws(torch.arange(_SPINS) * (_FACET / _SPINS))
+    turns = yaws((torch.arange(_SPINS) - _SPINS // 2) * (_FACET / _SPINS))
     turned = replace(base, rotation=base.rotation @ turns)
     scenes = [with_object(fit.scene, slot, turned[[i]], fit.scene.colour[0, slot]) for i in range(_SPINS)]
     best = int(judge.costs(stack(scenes)).argmin())
-    return judge.fit(scenes[best]) if best else fit
+    return fit if best == _SPINS // 2 else judge.fit(scenes[best])
 
 
 def turn_between(judge: Judge, fit: Fit, slot: int, others: list[Fit]) -> float:

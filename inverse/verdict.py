@@ -1,17 +1,19 @@
 """Verdicts: is each object explained, how sure is it, and which other scenes give the same picture."""
 
 import math
+from collections import Counter
 
 from torch import Tensor
 
 from inverse.least_differences import Fit, Judge
 from inverse.light import of_slot
 from inverse.recovery import FoundObject, Hypothesis, Verdict
-from inverse.turns import other_poses, turn_between
+from inverse.turns import alike, other_poses, turn_between
 from inverse.visibility import visible_fractions
 from inverse.window import grown
 
 _SMALL = 64  # [px] side of a square as large as the pictures that tell which turns are worth a closer look
+_BETTER = 0.00005  # share of wrong pixels by which another pose must be better to take the place of the best
 
 
 def found_objects(judge: Judge, fit: Fit, floor: float, others: dict[int, int]) -> tuple[FoundObject, ...]:
@@ -47,25 +49,32 @@ def found_objects(judge: Judge, fit: Fit, floor: float, others: dict[int, int]) 
     return tuple(found)
 
 
-def same_picture(judge: Judge, fit: Fit) -> tuple[tuple[Hypothesis, ...], dict[int, int]]:
-    """Scenes whose picture is as good although an object is turned another way; and how many for each slot.
+def same_picture(judge: Judge, fit: Fit) -> tuple[Fit, tuple[Hypothesis, ...], dict[int, int]]:
+    """The best of a fit and its objects' other poses, and those whose picture is as good.
 
     Tried are turns by 15 degrees about +y in "upright" worlds, and the 24 turns of a cube about the object's
     axes in "free" ones: those that a look from one side most often cannot tell apart.
+
+    Returns:
+        The fit, with objects turned where that is better; scenes whose picture is as good although an object
+        is turned another way; and how many there are for each slot.
     """
-    small = judge.coarser(_SMALL)
-    hypotheses, counts = [], {}
+    small, best, least = judge.coarser(_SMALL), fit, _BETTER * fit.cost.numel()
+    turned: list[tuple[int, Fit]] = []
     for slot in filled_slots(fit):
-        asset = judge.world.assets[int(fit.scene.asset[0, slot])]
-        others = list(other_poses(judge, small, fit, slot))
-        for other in others:
-            degrees = math.degrees(turn_between(judge, other, slot, [fit]))
-            note = f"{asset.name} turned by {degrees:.0f} degrees"
-            loss = other.total / other.cost.numel()
-            hypotheses.append(Hypothesis(other.scene, loss, note, other.image))
-        if others:
-            counts[slot] = len(others)
-    return tuple(hypotheses), counts
+        for other in other_poses(judge, small, best, slot):
+            best, less = (other, best) if other.total < best.total - least else (best, other)
+            turned.append((slot, less))
+    hypotheses, counts = [], Counter[int]()
+    for slot, other in turned:
+        if other.total > best.total + alike(best, slot):
+            continue
+        asset = judge.world.assets[int(best.scene.asset[0, slot])]
+        degrees = math.degrees(turn_between(judge, other, slot, [best]))
+        note = f"{asset.name} turned by {degrees:.0f} degrees"
+        hypotheses.append(Hypothesis(other.scene, other.total / other.cost.numel(), note, other.image))
+        counts[slot] += 1
+    return best, tuple(hypotheses), dict(counts)
 
 
 def filled_slots(fit: Fit) -> list[int]:

@@ -1,11 +1,13 @@
 """At a glance: the bundled encoder's scenes, what is looked at again, and what happens where it is wrong."""
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import roma
 import torch
 
 from inverse.encoder.network import Encoder
@@ -261,6 +263,38 @@ def test_no_gradients_are_followed_where_an_object_is_missing(
         start = judge.fit(glance.first(judge.coarser(64)))
         end = Search(judge, Sketcher(world)).improve(start, glance, lambda fit: pytest.fail("followed"))
     assert assets_of(end.scene) == assets_of(truth)
+
+
+@pytest.mark.slow
+def test_two_that_were_read_for_one_are_born_anew(world: World, gl: None) -> None:
+    """A pyramid of the table's colour, half behind others, looks like a smaller pyramid and a bottle."""
+    truth = sampled(world, 99_789)
+    with open_engine("opengl", world, size=(128, 128)) as engine:
+        picture = (255.0 * engine.render(truth).rgb[0]).round() / 255.0
+    assert assets_of(recover(picture, world, engine="opengl").scene) == assets_of(truth)
+
+
+def test_a_small_turn_that_least_differences_do_not_find_is_found(world: World, gl: None) -> None:
+    """A mug 11 degrees beside its turn, its handle behind it: every turn between looks worse."""
+    truth = sampled(world, 99_342)
+    slot, turn = slot_of(world, truth, "mug"), math.radians(11.0) / 2.0
+    aside = torch.tensor([0.0, math.sin(turn), 0.0, math.cos(turn)])
+    rotation = truth.rotation.clone()
+    rotation[0, slot] = roma.quat_product(aside, rotation[0, slot])
+    with open_engine("opengl", world, size=(128, 128)) as engine:
+        picture = (255.0 * engine.render(truth).rgb[0]).round() / 255.0
+        judge = Judge(engine, world, Evidence(picture))
+        search = Search(judge, Sketcher(world))
+        start = search.settle(judge.fit(replace(truth, rotation=rotation)))
+        end = search._spins(start)
+    mug = world.assets[world.index("mug")]
+    error = [
+        rotation_error(mug, matrix(f.scene.rotation[0]), matrix(truth.rotation[0]))[slot]
+        for f in (start, end)
+    ]
+    assert math.degrees(error[0]) > 5.0
+    assert math.degrees(error[1]) < 1.0
+    assert end.total < start.total
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Verdicts: what is said of objects that agree with the picture, that do not, and that are hardly seen."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from inverse.least_differences import Judge
 from inverse.losses import Evidence
+from inverse.turns import turn_between
 from inverse.verdict import filled_slots, found_objects, same_picture
 
 
@@ -90,14 +92,19 @@ def test_other_poses_make_it_doubtful(table, table_engine):
     assert second.reason == "ambiguous: 3 other poses give the same picture"
 
 
+def turned_mug(table, degrees):
+    scene, half = table_scene(table), torch.tensor(degrees / 2).deg2rad()
+    scene.rotation[0, 0] = torch.stack([half * 0, half.sin(), half * 0, half.cos()])
+    return scene
+
+
 @pytest.mark.parametrize(("degrees", "alike"), [(90.0, True), (0.0, False)], ids=["behind", "beside"])
 def test_a_mug_with_its_handle(table, table_engine, degrees, alike):
     """Behind the mug it shows little: the mug may be turned. Beside it, or for a book, one turn is right."""
-    scene = table_scene(table)
-    half = torch.tensor(degrees / 2).deg2rad()
-    scene.rotation[0, 0] = torch.stack([half * 0, half.sin(), half * 0, half.cos()])
+    scene = turned_mug(table, degrees)
     judge, fit = judged(table_engine, scene, table_engine.render(scene, size=(128, 128)).rgb[0])
-    hypotheses, counts = same_picture(judge, fit)
+    best, hypotheses, counts = same_picture(judge, fit)
+    assert best is fit
     assert (0 in counts) == alike
     assert 1 not in counts
     assert len(hypotheses) == sum(counts.values())
@@ -106,11 +113,24 @@ def test_a_mug_with_its_handle(table, table_engine, degrees, alike):
         assert other.loss * fit.cost.numel() < fit.total + 8.0
 
 
+def test_the_best_of_turns_that_look_alike(table, table_engine):
+    """A handle behind its mug shows little, but something: where it is turned a little, it is turned back."""
+    right = turned_mug(table, 90.0)
+    image = table_engine.render(right, size=(128, 128)).rgb[0]
+    judge, wrong = judged(table_engine, turned_mug(table, 106.0), image)
+    best, hypotheses, counts = same_picture(judge, wrong)
+    assert wrong.total > 2.0
+    assert best.total < 0.2 * wrong.total
+    assert turn_between(judge, best, 0, [judge.fit(right)]) < math.radians(1.0)
+    assert counts == {0: len(hypotheses)}
+    assert any(torch.equal(h.scene.rotation, wrong.scene.rotation) for h in hypotheses)
+
+
 def test_symmetry_is_no_other_pose(table, table_engine):
     """A quarter turn leaves a block the same, any turn a bowl: nothing about them is ambiguous."""
     scene = table_scene(table, assets=(1, 2))
     judge, fit = judged(table_engine, scene, table_engine.render(scene).rgb[0])
-    assert same_picture(judge, fit) == ((), {})
+    assert same_picture(judge, fit) == (fit, (), {})
 
 
 def test_filled_slots(table, table_engine):

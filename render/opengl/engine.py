@@ -71,16 +71,19 @@ class OpenGLEngine:
         size = self.size if size is None else size
         painter.check_size(size)
         layout = self._arranger.arrange(scene)
-        pictures, instances, start = [torch.empty(0, *size, 4)], [torch.empty(0, *size, dtype=torch.int32)], 0
+        shape, start = (len(scene), *size), 0
+        rgb, depth, instance_id = (
+            torch.empty(*shape, 3),
+            torch.empty(shape),
+            torch.empty(shape, dtype=torch.int32),
+        )
         with painter.context:
             while start < len(scene):
-                count = painter.most_at_once(len(scene) - start, size)
-                picture, instance = painter.paint(layout.part(slice(start, start + count)), size)
-                pictures.append(picture)
-                instances.append(instance)
-                start += count
-        picture = torch.cat(pictures)
-        return Frame(picture[..., :3].contiguous(), torch.cat(instances), picture[..., 3].contiguous())
+                some = slice(start, start + painter.most_at_once(len(scene) - start, size))
+                picture, instance_id[some] = painter.paint(layout.part(some), size)
+                rgb[some], depth[some] = picture[..., :3], picture[..., 3]
+                start = some.stop
+        return Frame(rgb, instance_id, depth)
 
     def close(self) -> None:
         """Give the context back with all it holds; a second call does nothing."""

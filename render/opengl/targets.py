@@ -41,13 +41,20 @@ class PictureTarget:
         self._picture = context.texture((width, height * layers), 4, dtype="f4")
         self._instance = context.texture((width, height * layers), 1, dtype="i4")
         self.pictures = context.framebuffer(color_attachments=[self._picture, self._instance])
+        # Memory that was written before: pages of fresh memory cost as much as what is written there.
+        self._read = (
+            torch.empty(layers, height, width, 4),
+            torch.empty(layers, height, width, dtype=torch.int32),
+        )
         self.size, self.layers = size, layers
 
     def read(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Colours and depth, float32 [count, H, W, 4], and ids, int32 [count, H, W], of the first layers."""
+        """Colours and depth, float32 [count, H, W, 4], and ids, int32 [count, H, W], of the first layers.
+
+        Both are views of memory that the next call writes over.
+        """
         height, width = self.size
-        picture = torch.empty(count, height, width, 4)
-        instance = torch.empty(count, height, width, dtype=torch.int32)
+        picture, instance = (memory[:count] for memory in self._read)
         used = 0, 0, width, height * count
         self.pictures.read_into(picture.numpy().reshape(-1), used, components=4, dtype="f4")
         self.pictures.read_into(instance.numpy().reshape(-1), used, components=1, attachment=1, dtype="i4")
