@@ -25,9 +25,9 @@ import tyro
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from inverse.files import atomic, output_folder
 from render.blackbox import Simulator, asked
 from render.score import ScoreSettings, loss_gradient
+from scenes.files import atomic, output_folder
 
 try:
     import gymnasium

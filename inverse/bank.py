@@ -23,8 +23,7 @@ class Bank:
         self, sketcher: Sketcher, world: World, moves: Moves, pinhole: Pinhole, view: View, *, seed: int = 0
     ) -> None:
         grid = _grid(world, moves, pinhole, view, seed)
-        linear, translation = pinhole.place(grid)
-        centre = (linear @ moves.centre[grid.asset][..., None])[..., 0] + translation
+        centre = moves.middles(grid.asset, *pinhole.place(grid))
         depth = (-centre[:, 2]).clamp_min(1e-6)
         x = view.centre[0] + view.focal[0] * centre[:, 0] / depth
         y = view.centre[1] - view.focal[1] * centre[:, 1] / depth
@@ -34,7 +33,7 @@ class Bank:
                 f"world {world.name}: the camera sees none of the places where objects may be; "
                 "its [objects] x, y, z and its [camera] do not fit together"
             )
-        grid, linear, translation, depth = grid[seen], linear[seen], translation[seen], depth[seen]
+        grid, depth = grid[seen], depth[seen]
         radius = view.focal[1] * moves.radius[grid.asset] * grid.scale / depth
         window = max(1, min(int(2.0 * float(radius.max())) + 3, max(view.height, view.width)))
         self.candidates = grid

@@ -178,12 +178,26 @@ class Moves:
         translation = torch.maximum(torch.minimum(translation, self.high), self.low)
         return Candidates(c.asset, rotation, translation, scale)
 
+    def middles(
+        self,
+        asset: Int[Tensor, "candidate"],
+        linear: Float[Tensor, "candidate 3 3"],
+        translation: Float[Tensor, "candidate 3"],
+    ) -> Float[Tensor, "candidate 3"]:
+        """Middles of objects' bounding boxes in camera axes [m], [N, 3].
+
+        Args:
+            asset: Index into the world's assets, int64 [N].
+            linear: camera_from_object, scale included, [N, 3, 3]; see `Pinhole.place`.
+            translation: Object's origin in camera axes [m], [N, 3].
+        """
+        return (linear @ self.centre[asset][..., None])[..., 0] + translation
+
     def steps(
         self, c: Candidates, pinhole: Pinhole, view: View, pixels: float
     ) -> Float[Tensor, "candidate move"]:
         """Moves that shift an object's outline by about `pixels` of the view; 0 where one changes nothing."""
-        linear, translation = pinhole.place(c)
-        middle = (linear @ self.centre[c.asset][..., None])[..., 0] + translation
+        middle = self.middles(c.asset, *pinhole.place(c))
         depth = (-middle[:, 2]).clamp_min(1e-3)
         per_metre = view.focal[1] / depth
         radius = (per_metre * self.radius[c.asset] * c.scale).clamp_min(1.0)

@@ -77,8 +77,7 @@ def _shift(
 
     Across its ray all of it moves, along it the outline grows or shrinks.
     """
-    linear, translation = pinhole.place(one)
-    middle = (linear @ moves.centre[one.asset][..., None])[0, :, 0] + translation[0]
+    middle = moves.middles(one.asset, *pinhole.place(one))[0]
     focal, depth = view.focal[1], max(1e-3, -float(middle[2]))
     radius = max(1.0, focal / depth * float(moves.radius[one.asset] * one.scale))
     inward = float((pinhole.rotation @ direction) @ middle / middle.norm().clamp_min(1e-6))

@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from inverse.files import atomic
 from render.picture import Picture, PictureError, load_picture
+from scenes.files import atomic
 
 __all__ = [
     "LEAST_SIDE",

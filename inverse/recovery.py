@@ -7,7 +7,7 @@ from typing import Any, Literal
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse.files import output_folder
+from scenes.files import output_folder
 from scenes.scene import Scene
 from scenes.world import World
 

@@ -21,9 +21,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import scenes
-from inverse.files import atomic
 from inverse.recovery import Recovery
 from scenes import gltf
+from scenes.files import atomic
 from scenes.intrinsics import Intrinsics
 from scenes.scene import Camera, Light, Scene
 from scenes.world import World

@@ -153,8 +153,7 @@ class Rereading:
         """Rows and columns of the square that holds the largest of candidates at one place."""
         moves, pinhole = self.judge.moves, Pinhole.of(scene.camera)
         view = pinhole.view(*self.judge.evidence.size)
-        linear, translation = pinhole.place(read)
-        x, y, z = ((linear @ moves.centre[read.asset][..., None])[..., 0] + translation)[0].tolist()
+        x, y, z = moves.middles(read.asset, *pinhole.place(read))[0].tolist()
         depth = max(1e-3, -z)
         column, row = view.centre[0] + view.focal[0] * x / depth, view.centre[1] - view.focal[1] * y / depth
         reach = view.focal[1] * float((moves.radius[read.asset] * read.scale).max()) / depth

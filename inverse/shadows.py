@@ -28,7 +28,7 @@ def thrown(sketcher: Sketcher, moves: Moves, scene: Scene, lamp: Lamp, size: tup
         return Shadow.none()
     c, pinhole = candidates_of(scene, filled), Pinhole.of(scene.camera)
     linear, translation = pinhole.place(c)
-    middles = (linear @ moves.centre[c.asset][..., None])[..., 0] + translation
+    middles = moves.middles(c.asset, linear, translation)
     middle = middles.mean(0)
     radius = float(((middles - middle).norm(dim=-1) + moves.radius[c.asset] * c.scale).max())
     lamp_from_camera, place = _facing(lamp.direction), middle + _FAR * radius * lamp.direction

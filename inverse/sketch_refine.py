@@ -132,8 +132,7 @@ def _where(condition: Tensor, a: Candidates, b: Candidates) -> Candidates:
 
 def window_for(moves: Moves, pinhole: Pinhole, view: View, c: Candidates, block: int = 1) -> int:
     """Side [px] of a square that holds each object with room to move, a multiple of `block`."""
-    linear, translation = pinhole.place(c)
-    middle = (linear @ moves.centre[c.asset][..., None])[..., 0] + translation
+    middle = moves.middles(c.asset, *pinhole.place(c))
     radius = view.focal[1] * moves.radius[c.asset] * c.scale / (-middle[:, 2]).clamp_min(1e-3)
     side = int(min(2.0 * float(radius.max()) + 8 * block, max(view.height, view.width)))
     return max(block, side // block * block)

@@ -4,13 +4,13 @@ The file holds tensors and words only; reading it runs no code.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from scenes.files import OutputError, atomic
 from scenes.signature import Signature, differences, signature
 from scenes.world import World
 
@@ -32,19 +32,16 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], world: World, facts:
     Raises:
         WeightsError: If the file cannot be written; nothing half-written stays.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     whole = {n: t.detach().cpu().contiguous() for n, t in tensors.items()}
     told = {"format": FORMAT, "world": json.dumps(signature(world)), "facts": json.dumps(dict(facts))}
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        save_file(whole, temporary, told)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise WeightsError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        with atomic(path) as temporary:
+            # not by `save_file`, whose errors are no OSErrors
+            temporary.write_bytes(save(whole, told))
+    except OutputError as error:
+        raise WeightsError(str(error)) from error
 
 
 def load_weights(path: Path, world: World) -> tuple[dict[str, Tensor], dict[str, Any]]:

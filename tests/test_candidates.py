@@ -136,6 +136,14 @@ def beside(world, **symmetry):
     )
 
 
+def test_middles_in_camera_axes():
+    world = beside(small_world())
+    c, turn, eye = candidates(world), roma.rotvec_to_rotmat(torch.tensor([0.3, -0.2, 0.5])), torch.ones(3)
+    camera = replace(pinhole(world), rotation=turn, eye=eye)
+    got = Moves(world).middles(c.asset, *camera.place(c))
+    assert_close(got, (middles(c, world) - eye) @ turn.T)
+
+
 def test_free_objects_turn_and_grow_about_their_middle():
     world = beside(small_world())
     c = replace_translation(candidates(world, 3), torch.zeros(3, 3))

@@ -17,8 +17,8 @@ from inverse.compare.ledger import Ledger
 from inverse.compare.problems import KINDS, Off, around, draw
 from inverse.compare.race import Budget, Stop, race
 from inverse.compare.truth import Truth
-from inverse.files import OutputError
 from render import open_engine
+from scenes.files import OutputError
 
 SIZE = (24, 32)
 

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from inverse.files import OutputError, atomic, output_folder
 from inverse.picture import Picture, PictureError, fitted, read_mask, read_picture, write_picture
+from scenes.files import OutputError, atomic, output_folder
 
 
 @pytest.fixture

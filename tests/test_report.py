@@ -19,11 +19,11 @@ from torch.testing import assert_close
 
 from inverse.cli import _parse
 from inverse.commands.recover import command_line
-from inverse.files import OutputError
 from inverse.picture import read_picture
 from inverse.recovery import FoundObject, Hypothesis, Recovery, Step
 from inverse.report import write_comparison, write_loss, write_refinement, write_report
 from inverse.report.marks import axes_in_picture, draw_found
+from scenes.files import OutputError
 
 WRITERS = (write_comparison, write_refinement, write_loss, write_report)
 

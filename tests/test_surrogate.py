@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from render.blackbox import Simulator, asked
 from render.blur import blurred_squared_error
 from render.surrogate import FunctionSurrogate, LocalSurrogate, SurrogateGradients, fit_surrogate
 from render.surrogate.local import fitted_slope
+from scenes.files import OutputError
 
 TIMES = np.linspace(0.0, 1.0, 20)
 PART = {"questions": 512, "held_out": 128, "steps": 500}
@@ -256,14 +258,23 @@ def test_weights_are_written_whole_and_read_back(simulator, fitted, tmp_path, mo
     assert torch.equal(again(theta), fitted(theta))
     assert again.r2 == fitted.r2
 
-    def broken(state, path, metadata):
-        path.write_bytes(b"half")
+    def broken(path, data):
+        path.write_text("half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(safetensors.torch, "save_file", broken)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(Path, "write_bytes", broken)
+    with pytest.raises(OutputError, match=r"cannot write .*ringing\.safetensors: disk full"):
         fitted.save(file)
+    assert list(tmp_path.iterdir()) == [file]
     assert torch.equal(FunctionSurrogate.load(file, simulator)(theta), fitted(theta))
+
+
+def test_a_save_that_fails_leaves_nothing_behind(fitted, tmp_path):
+    folder = tmp_path / "ringing.safetensors"
+    folder.mkdir()
+    with pytest.raises(OutputError, match="Is a directory"):
+        fitted.save(folder)
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_files_of_others_are_refused(simulator, fitted, tmp_path):

@@ -25,6 +25,16 @@ def test_weights_come_back_with_their_facts(tmp_path: Path) -> None:
     assert [f.name for f in tmp_path.iterdir()] == ["encoder.safetensors"]
 
 
+def test_weights_that_cannot_be_written_leave_nothing_behind(tmp_path: Path) -> None:
+    world, folder = World.load("cube"), tmp_path / "encoder.safetensors"
+    with pytest.raises(WeightsError, match=r"cannot write .*missing/encoder\.safetensors: No such file"):
+        save_weights(tmp_path / "missing" / "encoder.safetensors", TENSORS, world, {})
+    folder.mkdir()
+    with pytest.raises(WeightsError, match=r"cannot write .*encoder\.safetensors: Is a directory"):
+        save_weights(folder, TENSORS, world, {})
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_weights_of_another_world_are_refused_in_words(tmp_path: Path) -> None:
     path = tmp_path / "encoder.safetensors"
     world = World.load("tabletop")

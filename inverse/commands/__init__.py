@@ -10,13 +10,13 @@ from inverse.commands.recover import recover_picture
 from inverse.commands.train import train_network
 from inverse.commands.usage import UsageError
 from inverse.commands.view import view_scene
-from inverse.files import OutputError
 from inverse.picture import PictureError
 from inverse.recoveryfile import RecoveryFileError
 from inverse.training.checkpoint import CheckpointError
 from render.compilation import KernelError
 from render.engine import EngineError
 from scenes import WorldError
+from scenes.files import OutputError
 from scenes.gltf import SceneFileError
 from scenes.intrinsics import IntrinsicsError
 from scenes.meshfile import MeshError

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from inverse import cli
 from inverse.commands.usage import UsageError, checked, picture_size
-from inverse.files import output_folder
 from inverse.picture import fitted, read_picture
 from render.engine import check_engine
 from scenes import Scene, World
+from scenes.files import output_folder
 
 
 def compare_strategies(command: cli.Compare) -> int:

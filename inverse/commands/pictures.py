@@ -5,11 +5,11 @@ from tqdm.auto import tqdm
 
 from inverse import cli
 from inverse.commands.usage import UsageError, checked, picture_size, seen_in
-from inverse.files import output_folder
 from inverse.picture import writable_suffix, write_picture
 from inverse.recoveryfile import load_scene, world_of, write_truth
 from render.engine import check_engine, open_engine
 from scenes import Scene, World
+from scenes.files import output_folder
 
 
 def render_scene(command: cli.Render) -> int:

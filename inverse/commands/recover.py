@@ -5,13 +5,13 @@ from dataclasses import fields, replace
 
 from inverse import cli
 from inverse.commands.usage import UsageError, check_device, check_name, checked, seen_in
-from inverse.files import output_folder
 from inverse.picture import fitted, read_mask, read_picture
 from inverse.recoveryfile import load_start
 from render.differentiable import check_strategy
 from render.engine import check_engine
 from render.manual import OPERATORS
 from scenes import World, bundled_worlds
+from scenes.files import output_folder
 from scenes.frommeshes import from_meshes
 from scenes.intrinsics import EXAMPLE, Intrinsics, read_intrinsics
 

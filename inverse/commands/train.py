@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from inverse import cli
 from inverse.commands.usage import UsageError, check_device, check_name, checked, picture_size
-from inverse.files import output_folder
 from render.engine import check_engine
 from scenes import World
+from scenes.files import output_folder
 from scenes.weights import weights_beside
 
 if TYPE_CHECKING:

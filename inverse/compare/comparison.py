@@ -21,9 +21,9 @@ from inverse.compare.problems import Off, Problems, around, draw, opened
 from inverse.compare.race import Budget, Race, race
 from inverse.compare.result import Result, markdown, table
 from inverse.differences import central_differences
-from inverse.files import atomic
 from render.engine import open_engine
 from scenes import Scene, World
+from scenes.files import atomic
 
 _CHUNK = 4  # scenes whose gradients are measured between two saves
 _PARTS = 100  # of the progress bar, for each measurement

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from inverse.files import OutputError, atomic, output_folder
+from scenes.files import OutputError, atomic, output_folder
 
 FORMAT = "unrender-comparison/1"
 

@@ -13,8 +13,8 @@ from inverse.candidates import Pinhole
 from inverse.compare.problems import Problems
 from inverse.compare.race import Budget
 from inverse.compare.result import Result
-from inverse.files import atomic
 from scenes import Scene, World
+from scenes.files import atomic
 from scenes.scene import matrix
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inverse.files import atomic
 from inverse.recovery import FoundObject, Recovery
 from inverse.report.marks import colour_of, draw_found, show
+from scenes.files import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inverse.files import atomic
 from inverse.recovery import Recovery, Step
 from inverse.report.comparison import decibels
 from inverse.report.marks import colour_of
+from scenes.files import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from inverse.files import atomic
 from inverse.recovery import FoundObject, Hypothesis, Recovery
 from inverse.recoveryfile import scene_json, world_name
 from inverse.report.comparison import decibels, draw_difference
@@ -17,6 +16,7 @@ from inverse.report.loss import draw_loss
 from inverse.report.marks import colour_of, draw_found
 from inverse.report.refinement import animation
 from inverse.table import HEAD, row
+from scenes.files import atomic
 
 # How the standard deviation of an entry of theta is said: unit, and what to multiply by
 _UNITS = {

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from inverse.files import atomic
 from inverse.picture import levels
 from inverse.recovery import Recovery, Step
 from inverse.report.loss import best_so_far, set_up_axes, steps_of
+from scenes.files import atomic
 
 GIF_BYTES = 1_500_000  # a gif above this size is made again with fewer frames; report.html holds it too
 GIF_FRAMES = 48

@@ -39,25 +39,29 @@ def shading(normal: wp.vec3, light: wp.vec4, ambient: float) -> float:
     return wp.pow(ambient + light[3] * lambert, 1.0 / 2.2)
 
 
+@wp.struct
+class Shadow:
+    """A shadow map; `sketcher.Shadow` says how it is read."""
+
+    inverse_depth: wp.array2d[float]
+    matrix: wp.mat33
+    offset: wp.vec3
+    least: float
+    dark: float
+
+
 @wp.func
-def in_shadow(
-    x: float,
-    y: float,
-    inverse_depth: float,
-    shadow: wp.array2d[float],
-    to_shadow: wp.mat33,
-    offset: wp.vec3,
-    least: float,
-) -> bool:
-    """True where what a pixel shows lies behind what the lamp sees; see `Shadow`."""
-    h = to_shadow * wp.vec3(x, y, 1.0) + offset * inverse_depth
+def in_shadow(x: float, y: float, inverse_depth: float, shadow: Shadow) -> bool:
+    """True where what a pixel shows lies behind what the lamp sees."""
+    h = shadow.matrix * wp.vec3(x, y, 1.0) + shadow.offset * inverse_depth
     if h[2] <= 0.0:
         return False
     column = int(wp.floor(h[0] / h[2]))
     row = int(wp.floor(h[1] / h[2]))
-    if column < 0 or row < 0 or column >= shadow.shape[1] or row >= shadow.shape[0]:
+    seen = shadow.inverse_depth
+    if column < 0 or row < 0 or column >= seen.shape[1] or row >= seen.shape[0]:
         return False
-    return shadow[row, column] * h[2] > inverse_depth * least
+    return seen[row, column] * h[2] > inverse_depth * shadow.least
 
 
 @wp.func
@@ -240,11 +244,7 @@ def score(
     rest: wp.array[wp.vec3],
     rest_depth: wp.array[float],
     width: int,
-    shadow: wp.array2d[float],
-    to_shadow: wp.mat33,
-    offset: wp.vec3,
-    least: float,
-    dark: float,
+    shadow: Shadow,
     tau2: float,
     mask_weight: float,
     # scratch
@@ -261,8 +261,8 @@ def score(
         shown[p] = colour[p]
         x = float(pixel[p] % width) + 0.5
         y = float(pixel[p] // width) + 0.5
-        if in_shadow(x, y, inverse_depth[p], shadow, to_shadow, offset, least):
-            shown[p] = albedo[p] * wp.float16(dark)
+        if in_shadow(x, y, inverse_depth[p], shadow):
+            shown[p] = albedo[p] * wp.float16(shadow.dark)
     tint = wp.vec3(1.0, 1.0, 1.0)
     if tinted[k] == 1:
         for it in range(3):
@@ -315,11 +315,7 @@ def residual(
     mask: wp.array2d[float],
     rest: wp.array3d[wp.vec3],
     rest_depth: wp.array3d[float],
-    shadow: wp.array2d[float],
-    to_shadow: wp.mat33,
-    offset: wp.vec3,
-    least: float,
-    dark: float,
+    shadow: Shadow,
     block: int,
     tau2: float,
     # scratch
@@ -342,8 +338,8 @@ def residual(
                 h = normal[n, i, j]
                 x = float(left + j) + 0.5
                 y = float(top_row + i) + 0.5
-                lit = dark
-                if not in_shadow(x, y, inverse_depth[n, i, j], shadow, to_shadow, offset, least):
+                lit = shadow.dark
+                if not in_shadow(x, y, inverse_depth[n, i, j], shadow):
                     lit = shading(wp.vec3(float(h[0]), float(h[1]), float(h[2])), light, ambient)
                 colour[n, i, j] = albedo[n, i, j] * wp.float16(lit)
     tint = wp.vec3(1.0, 1.0, 1.0)

@@ -253,7 +253,7 @@ class Sketcher:
                     _view(rest.image[0].reshape(-1, 3), wp.vec3),
                     _view(rest.inverse_depth[0].reshape(-1)),
                     target.image.shape[1],
-                    *rest.shadow.arguments,
+                    rest.shadow.struct,
                     target.tau**2,
                     target.mask_weight,
                     _view(shown, wp.vec3h),
@@ -302,7 +302,7 @@ class Sketcher:
                     _view(target.mask),
                     _view(rest.image, wp.vec3),
                     _view(rest.inverse_depth),
-                    *rest.shadow.arguments,
+                    rest.shadow.struct,
                     block,
                     target.tau**2,
                     _view(scratch[a:b], wp.vec3h),
@@ -359,10 +359,14 @@ class Shadow:
         return Shadow(torch.zeros(1, 1), torch.zeros(3, 3), torch.zeros(3))
 
     @property
-    def arguments(self) -> list[Any]:
+    def struct(self) -> Any:
         """As the kernels want it."""
-        matrix, offset = wp.mat33(*self.matrix.flatten().tolist()), wp.vec3(*self.offset.tolist())
-        return [_view(self.inverse_depth), matrix, offset, self.least, self.dark]
+        struct = k.Shadow()
+        struct.inverse_depth = _view(self.inverse_depth)
+        struct.matrix = wp.mat33(*self.matrix.flatten().tolist())
+        struct.offset = wp.vec3(*self.offset.tolist())
+        struct.least, struct.dark = self.least, self.dark
+        return struct
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from inverse.files import atomic
+from scenes.files import atomic
 
 CHECKPOINT = "checkpoint.safetensors"
 

@@ -14,7 +14,6 @@ import torch.distributed as distributed
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from inverse.files import output_folder
 from inverse.training.checkpoint import (
     CHECKPOINT,
     CheckpointError,
@@ -25,6 +24,7 @@ from inverse.training.checkpoint import (
 from inverse.training.pictures import Pictures
 from inverse.training.pool import Pool, PoolSettings, held_out
 from scenes import World
+from scenes.files import output_folder
 from scenes.signature import differences, signature
 
 

@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from torch.nn.functional import mse_loss
 from tqdm.auto import tqdm
 
 from render.blackbox import Simulator
+from scenes.files import atomic
 
 WIDTH = 128  # of the hidden layers
 BATCH = 256  # questions per step
@@ -83,14 +83,17 @@ class FunctionSurrogate(torch.nn.Module):
             )
 
     def save(self, path: str | Path) -> None:
-        """Write the network as safetensors; the file appears whole or not at all."""
-        from safetensors.torch import save_file
+        """Write the network as safetensors; the file appears whole or not at all.
 
-        path = Path(path)
-        written = path.with_name(f"{path.name}.{os.getpid()}.part")
+        Raises:
+            OutputError: If the file cannot be written.
+        """
+        from safetensors.torch import save
+
         about = {"format": "unrender-function/1", "names": json.dumps(self.names), "r2": repr(self.r2)}
-        save_file(self.state_dict(), written, metadata=about)
-        written.replace(path)
+        with atomic(Path(path)) as temporary:
+            # not by `save_file`, whose errors are no OSErrors
+            temporary.write_bytes(save(self.state_dict(), about))
 
     @staticmethod
     def load(path: str | Path, simulator: Simulator) -> "FunctionSurrogate":
