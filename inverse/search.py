@@ -355,9 +355,8 @@ class Search:
         for slot in self.mismatch.slots(fit):
             if self.mismatch.is_wrong(fit, slot):
                 what = f"turn of {self._name(fit, slot)}"
-                if (
-                    float(self.moves.period[int(fit.scene.asset[0, slot])]) == 0.0
-                ):  # facets alone may be wrong
+                asset = int(fit.scene.asset[0, slot])
+                if self.moves.period[asset] == 0.0:  # a solid of revolution: perhaps its facets alone
                     fit = self._accept(spun(self.judge, fit, slot), fit, price, 1.0, what)
                 worse = self.mismatch.near(fit, slot)
                 for trial in other_poses(self.judge, self.rough, fit, slot, worse=worse):
@@ -415,9 +414,7 @@ class Search:
         return self._exchanged(fit, price, self.mismatch.quite_wrong, self.others.likeliest)
 
     def _insists(self, fit: Fit, price: float) -> Fit:
-        """The same with all that is proposed for an empty place, if an object seems to be missing."""
-        if not self.mismatch.misses(fit):
-            return fit
+        """The same with all that is proposed for an empty place."""
         return self._exchanged(fit, price, self.mismatch.quite_wrong, self.others.imaginable)
 
     def _exchanged(
